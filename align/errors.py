@@ -1,0 +1,45 @@
+"""Errors that a user can act on, each with the exit code of its kind.
+
+`str(error)` is what the user reads, one line per problem: what (`name=value`), where, what was
+expected, what to do. Only the command line (stages/runner.py) turns an error into an exit code;
+everything below lets it propagate. Anything that is not a `UserError` is a bug of ours and keeps
+its traceback.
+
+To add a kind: subclass `UserError`, give it an exit code that make can stop on, list it in README.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can put right; the base of all errors shown without a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A recipe, a `key=value` or a hand-off between stages that cannot be used (exit 2)."""
+
+
+class DataError(UserError):
+    """A data file that is missing, empty or holds rows that cannot be used (exit 3)."""
+
+    exit_code = 3
+
+
+class DivergedError(UserError):
+    """A loss, gradient, reward or weight became NaN or infinite (exit 4)."""
+
+    exit_code = 4
+
+
+class CorruptArtifactError(UserError):
+    """A published file is missing, truncated or altered (exit 5)."""
+
+    exit_code = 5
+
+
+class RetryableError(UserError):
+    """The disk is full or another fault that the same command may survive later (exit 75)."""
+
+    exit_code = 75

@@ -1,0 +1,117 @@
+"""The field names that `trainer:` may set, read from TRL's source without importing TRL.
+
+TRL's configuration classes have over a hundred fields and change with each release; importing them
+takes seconds. Their source says the same in some 30 ms.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from align.errors import ConfigError
+
+CLASSES = {
+    "sft": ("SFTConfig", "sft_config.py"),
+    "reward": ("RewardConfig", "reward_config.py"),
+    "dpo": ("DPOConfig", "dpo_config.py"),
+}
+OURS = {
+    "output_dir": "the run decides it: run=NAME",
+    "seed": "set `seed` at the top of the recipe",
+    "data_seed": "set `seed` at the top of the recipe",
+    "max_length": "set `max_length` beside `trainer`",
+    "report_to": "set `tracking.wandb`",
+    "use_cpu": "set `model.device: cpu`",
+    "trust_remote_code": "code from a model repository is never run",
+    "hub_token": "secrets have no place in a recipe; log in with `hf auth login`",
+    "push_to_hub": "publish the finished `model` folder with `hf upload`",
+    "resume_from_checkpoint": "the stage finds its own checkpoints",
+}
+"""Fields the pipeline sets itself, and what to do instead."""
+
+SCALARS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "None": (type(None),),
+}
+
+
+class TrainerFieldError(ValueError):
+    """Problems of single `trainer` fields, as (field name, message) pairs."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {message}" for name, message in problems))
+        self.problems = problems
+
+
+def check_trainer(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return `settings` when TRL's class for `stage` takes them, else raise with all faults."""
+    if not settings:
+        return settings
+    fields = trainer_fields(stage)
+    problems = []
+    for name, value in settings.items():
+        if name in OURS:
+            problems.append((name, f"not set here; {OURS[name]}"))
+        elif name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = (
+                f"did you mean `{near[0]}`?" if near else "see TRL's documentation for its fields"
+            )
+            problems.append((name, f"{CLASSES[stage][0]} has no such field; {hint}"))
+        elif not _fits(value, fields[name]):
+            problems.append((name, f"{name}={value!r} should be {fields[name]}"))
+    if problems:
+        raise TrainerFieldError(problems)
+    return settings
+
+
+@functools.cache
+def trainer_fields(stage: str) -> dict[str, str]:
+    """Return {field: annotation} of TRL's configuration class for a stage, base classes first."""
+    class_name, file_name = CLASSES[stage]
+    trl = _package_folder("trl") / "trainer"
+    transformers = _package_folder("transformers")
+    sources = (
+        (transformers / "training_args.py", "TrainingArguments"),
+        (trl / "base_config.py", "_BaseConfig"),
+        (trl / file_name, class_name),
+    )
+    fields: dict[str, str] = {}
+    for path, name in sources:
+        fields |= _class_fields(path, name)
+    return fields
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"{package} is not installed; run `make setup`")
+    return Path(spec.origin).parent
+
+
+def _class_fields(path: Path, class_name: str) -> dict[str, str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            return {
+                item.target.id: ast.unparse(item.annotation)
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            }
+    raise ConfigError(f"{path}: no class {class_name}; this TRL is not 1.16, run `make setup`")
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Check a value against an annotation made of plain scalars; others are TRL's to judge."""
+    parts = [part.strip() for part in annotation.split("|")]
+    if not all(part in SCALARS for part in parts):
+        return True
+    allowed = {kind for part in parts for kind in SCALARS[part]}
+    return type(value) in allowed
