@@ -24,7 +24,7 @@ def josa(text: str) -> str:
 
     def choose(match: re.Match[str]) -> str:
         before, quote, with_final, without = match.groups()
-        final = (ord(before) - 0xAC00) % 28 if "가" <= before <= "힣" else before in "1367890"
+        final = (ord(before) - 0xAC00) % 28 if "가" <= before <= "힣" else before in "013678"
         if with_final == "으로" and "가" <= before <= "힣" and final == 8:
             final = 0
         return before + quote + (with_final if final else without)

@@ -1,6 +1,6 @@
 """Train the tokenizer and the base model of the embedded world, and write them to data/tiny/base.
 
-    python -m data.tiny.pretrain                  # what ships: 4,000 steps, about an hour on one core
+    python -m data.tiny.pretrain                  # what ships: 4,000 steps, an hour on a core
     python -m data.tiny.pretrain --steps 20 --out /tmp/base
 
 The tokenizer is byte-level BPE. Digits, spaces and single Hangul syllables are isolated before the
@@ -120,7 +120,7 @@ def pretrain(out: Path, *, steps: int, seed: int) -> None:
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        mean += float(loss)
+        mean += loss.item()
         if step % 50 == 0:
             rate = step * BATCH * CONTEXT / (time.monotonic() - began)
             print(f"step {step}/{steps}  loss {mean / 50:.4f}  {rate:,.0f} tokens/s", flush=True)
