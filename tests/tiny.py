@@ -22,7 +22,12 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
-TEXT = ["Hello, how are you?", "The capital of Korea is Seoul.", "안녕하세요. 반갑습니다.", "2 + 3 = 5"]
+TEXT = [
+    "Hello, how are you?",
+    "The capital of Korea is Seoul.",
+    "안녕하세요. 반갑습니다.",
+    "2 + 3 = 5",
+]
 
 
 @functools.cache

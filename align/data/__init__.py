@@ -1,0 +1,14 @@
+"""Instructions, preference pairs and prompts: read from files or the hub, checked row by row."""
+
+from align.data.load import load_instructions, load_preferences, load_prompts, prompt_key
+from align.data.rows import Instruction, Preference, Prompt
+
+__all__ = [
+    "Instruction",
+    "Preference",
+    "Prompt",
+    "load_instructions",
+    "load_preferences",
+    "load_prompts",
+    "prompt_key",
+]

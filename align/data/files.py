@@ -1,0 +1,208 @@
+"""Rows of a file or a hub data set, each with the place it came from. No row is judged here.
+
+JSONL, JSON (a list of rows), CSV and Parquet, each also as .gz; a byte-order mark is harmless.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from align.config import DataSource
+from align.data.rows import RowError
+from align.errors import DataError
+
+Row = tuple[str, dict[str, Any] | RowError]
+"""Where a row stands (`file:line`), and the row or what is wrong with it."""
+
+READABLE = ".jsonl, .json, .csv or .parquet, each also with .gz"
+
+
+def read_rows(source: DataSource) -> Iterator[Row]:
+    """Yield every row of the source in file order."""
+    path = Path(source.path)
+    if path.is_file():
+        return _read_file(path)
+    if path.exists() or path.suffix or path.is_absolute() or source.path.startswith("."):
+        problem = "a folder, not a file" if path.exists() else "no such file"
+        raise DataError(
+            f"{source.path}: {problem}; give a {READABLE} file, or a hub name and revision"
+        )
+    return _read_hub(source)
+
+
+def _read_file(path: Path) -> Iterator[Row]:
+    kind = next((s for s in reversed(path.suffixes) if s != ".gz"), "").lower()
+    if kind == ".parquet":
+        return _read_parquet(path)
+    readers = {
+        ".jsonl": _read_jsonl,
+        ".ndjson": _read_jsonl,
+        ".json": _read_json,
+        ".csv": _read_csv,
+    }
+    if kind not in readers:
+        raise DataError(f"{path}: unknown kind of file {kind or path.name!r}; use {READABLE}")
+    return readers[kind](path, _bytes(path))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); check the file") from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: UTF-16 text; save it as UTF-8")
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _text(line: bytes, *, first_line: int) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = first_line + line[: error.start].count(b"\n")
+        raise RowError(
+            f"byte {line[error.start]:#04x} of line {row}", "not UTF-8", "save the file as UTF-8"
+        ) from error
+
+
+def _read_jsonl(path: Path, content: bytes) -> Iterator[Row]:
+    if content.lstrip()[:1] == b"[":
+        yield from _read_json(path, content)
+        return
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            yield where, _object(_json(_text(line, first_line=number)))
+        except RowError as error:
+            yield where, error
+
+
+def _read_json(path: Path, content: bytes) -> Iterator[Row]:
+    try:
+        text = _text(content, first_line=1)
+    except RowError as error:
+        raise DataError(f"{path}: {error}") from error
+    position = len(text) - len(text.lstrip())
+    if text[position : position + 1] != "[":
+        if "\n{" in text.strip():  # one object a line under another name
+            yield from _read_jsonl(path, content)
+            return
+        raise DataError(
+            f"{path}: not a list of rows; write [{{…}}, {{…}}] or one row a line (.jsonl)"
+        )
+    decoder = json.JSONDecoder(object_pairs_hook=_no_duplicates)
+    line, counted, position = 1, 0, position + 1
+    while True:
+        while position < len(text) and text[position] in " \t\r\n,":
+            position += 1
+        line, counted = line + text.count("\n", counted, position), position
+        if text[position : position + 1] == "]":
+            return
+        where = f"{path}:{line}"
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno}); "
+                "correct it here, the rest of the file cannot be read"
+            ) from error
+        except RowError as error:
+            yield where, error
+            _, end = json.JSONDecoder().raw_decode(text, position)
+        else:
+            try:
+                yield where, _object(value)
+            except RowError as error:
+                yield where, error
+        position = end
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RowError(twice, "given twice", "keep one")
+    return result
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates)
+    except json.JSONDecodeError as error:
+        raise RowError(
+            f"column {error.colno}", f"not JSON ({error.msg})", "write one JSON object a line"
+        ) from error
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        raise RowError("row", f"a {kind}, not an object", 'write {"prompt": …, "response": …}')
+    return value
+
+
+def _read_csv(path: Path, content: bytes) -> Iterator[Row]:
+    try:
+        text = _text(content, first_line=1)
+    except RowError as error:
+        raise DataError(f"{path}: {error} (in Excel: CSV UTF-8)") from error
+    csv.field_size_limit(1 << 28)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header, start = next(reader, None), 1
+    if header is None:
+        return
+    while True:
+        start = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{path}:{start}: not CSV ({error}); check the quotes") from error
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        where = f"{path}:{start}"
+        if len(cells) != len(header):
+            problem = f"{len(cells)} columns where the header has {len(header)}"
+            yield where, RowError("row", problem, "put cells that hold a comma in double quotes")
+        else:
+            yield where, dict(zip(header, cells, strict=True))
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(
+            path if path.suffix != ".gz" else io.BytesIO(_bytes(path))
+        )
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{path}: not Parquet ({error}); check the file") from error
+    for number, row in enumerate(table.to_pylist(), start=1):
+        yield f"{path}:{number}", row
+
+
+def _read_hub(source: DataSource) -> Iterator[Row]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(source.path, revision=source.revision, split=source.split)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{source.path}: no such file, and the hub says: {reason}; "
+            "check the path, or the name, revision and split"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield f"{source.path}[{source.split}]:{number}", dict(row)

@@ -1,0 +1,55 @@
+"""What a row is: three records, and the error that says what is wrong with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, str]
+"""`{"role": "system" | "user" | "assistant", "content": text}`"""
+
+
+class RowError(Exception):
+    """One row that cannot be used: which field, what is wrong, what to do."""
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{field}: {problem}; {remedy}")
+        self.reason = f"{field}: {problem}"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A demonstration: a conversation that ends with the assistant."""
+
+    messages: list[Message]
+    where: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> list[Message]:
+        return self.messages[:-1]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to one prompt, the better one first."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    where: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation to be answered, with the checks a rule judge scores the answer by."""
+
+    messages: list[Message]
+    where: str
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> list[Message]:
+        return self.messages
