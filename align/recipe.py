@@ -116,7 +116,7 @@ def _message(item: Any, path: KeyPath, cause: Any) -> str:
             choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
             return f"{path[-1]}={value}: {_suggest(str(value), choices.split(', '))}"
         case "string_pattern_mismatch":
-            return f"{path[-1]}={value}: use letters, digits, `.`, `_` and `-`, a letter or digit first"
+            return f"{path[-1]}={value}: letters, digits, `.`, `_`, `-`, and no mark first"
         case _:
             return f"{path[-1]}={value!r}: {item['msg'].removeprefix('Input ')}"
 
@@ -156,7 +156,8 @@ def _without_union_tags(path: KeyPath, data: Any) -> KeyPath:
         if not inside:
             break
         kept.append(part)
-        data = (
-            data.get(part) if isinstance(data, dict) else data[part] if part < len(data) else None
-        )
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(part, int) and part < len(data):
+            data = data[part]
     return tuple(kept)

@@ -1,0 +1,240 @@
+"""Metrics of a running stage: metrics.jsonl is the truth, wandb a mirror, the terminal a window.
+
+Keys are `stage/group/name`; a step is an optimiser step (PPO: an iteration).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import netrc
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TextIO
+
+METRICS = "metrics.jsonl"
+PLAIN_SECONDS, PLAIN_FRACTION = 5.0, 0.1
+"""Off a terminal, a progress line comes after both this many seconds and this part of the whole."""
+
+
+def silence_telemetry() -> None:
+    """Switch off usage reports of the hub, TRL and wandb; call before any of them is imported."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL asks this one too
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    os.environ["WANDB_SILENT"] = "true"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class Tracker:
+    """Write metrics of one stage; nothing that happens to a mirror reaches the stage.
+
+    Args:
+        folder: where metrics.jsonl is written.
+        stage: name shown in the terminal.
+        headline: metric keys shown live.
+        mirror: a `WandbMirror` or None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        *,
+        headline: Sequence[str] = (),
+        mirror: WandbMirror | None = None,
+        terminal: TextIO | None = None,
+    ) -> None:
+        # Unbuffered: one line is one write, so a killed run tears at most the last line.
+        self._file = (folder / METRICS).open("ab", buffering=0)
+        self._mirror = mirror
+        self._progress = Progress(stage, headline, terminal or sys.stdout)
+
+    def log(self, step: int, metrics: Mapping[str, float], *, total: int | None = None) -> None:
+        """Record metrics of one step. Values that are not finite are written as strings."""
+        plain = {key: float(value) for key, value in metrics.items()}
+        row = {"step": step, "time": round(time.time(), 3)}
+        row |= {k: v if math.isfinite(v) else str(v) for k, v in plain.items()}  # type: ignore[misc]
+        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        if self._mirror is not None:
+            self._mirror.log(step, plain)
+        self._progress.show(step, plain, total)
+
+    def close(self) -> None:
+        self._progress.close()
+        self._file.close()
+        if self._mirror is not None:
+            self._mirror.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics.jsonl, without a torn last line."""
+    rows = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        rows.append(json.loads(line))
+    return rows
+
+
+class Progress:
+    """One rewritten line on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(self, stage: str, headline: Sequence[str], terminal: TextIO) -> None:
+        self._stage, self._headline, self._terminal = stage, headline, terminal
+        self._live = terminal.isatty()
+        self._first: tuple[int, float] | None = None
+        self._shown_step, self._shown_time = 0, -math.inf
+        self._latest: dict[str, float] = {}
+        self._width = 0
+
+    def show(self, step: int, metrics: Mapping[str, float], total: int | None) -> None:
+        now = time.monotonic()
+        self._latest |= {key: metrics[key] for key in self._headline if key in metrics}
+        if self._first is None:
+            self._first = (step, now)
+        due = step == total or (
+            now - self._shown_time >= PLAIN_SECONDS
+            and step - self._shown_step >= PLAIN_FRACTION * (total or 0)
+        )
+        if not self._live and not due:
+            return
+        self._shown_step, self._shown_time = step, now
+        line = self._line(step, total, now)
+        if self._live:
+            self._terminal.write("\r" + line.ljust(self._width))
+            self._width = len(line)
+        else:
+            self._terminal.write(line + "\n")
+        self._terminal.flush()
+
+    def _line(self, step: int, total: int | None, now: float) -> str:
+        assert self._first is not None
+        first_step, first_time = self._first
+        parts = [
+            f"{self._stage:<9}{step}" + (f"/{total} {100 * step // total:3d}%" if total else "")
+        ]
+        if step > first_step and now > first_time:
+            rate = (step - first_step) / (now - first_time)
+            parts.append(f"{rate:.1f} step/s" if rate >= 1 else f"{1 / rate:.1f} s/step")
+            if total and total > step:
+                parts.append(f"ETA {clock((total - step) / rate)}")
+        parts += [f"{key.rpartition('/')[2]} {value:.3g}" for key, value in self._latest.items()]
+        return "  ".join(parts)
+
+    def close(self) -> None:
+        if self._live and self._width:
+            self._terminal.write("\n")
+            self._terminal.flush()
+
+
+def clock(seconds: float) -> str:
+    """Return 75 as `1:15`, 3700 as `1:01:40`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+# ---------------------------------------------------------------------------- wandb
+
+
+class WandbMirror:
+    """A copy of the metrics in wandb: online when logged in, otherwise offline.
+
+    wandb starts with the first metrics, so that a bad data file is told without waiting for it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        group: str,
+        stage: str,
+        project: str,
+        mode: Literal["auto", "offline"],
+        config: dict[str, Any],
+    ) -> None:
+        self._folder, self._group, self._stage = folder, group, stage
+        self._project, self._mode, self._config = project, mode, config
+        self._run: Any = None
+        self._stopped = False
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._guarded(lambda: self._started().log(dict(metrics), step=step))
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._guarded(lambda: self._run.finish())
+        self._stopped = True
+
+    def _started(self) -> Any:
+        if self._run is None:
+            import wandb
+
+            online = self._mode == "auto" and logged_in()
+            self._run = wandb.init(
+                project=self._project,
+                group=self._group,
+                job_type=self._stage,
+                name=f"{self._group}-{self._stage}",
+                dir=str(self._folder),
+                mode="online" if online else "offline",
+                config=self._config,
+                settings=wandb.Settings(
+                    console="off",
+                    disable_git=True,
+                    disable_code=True,
+                    x_disable_meta=True,
+                    x_disable_stats=True,
+                    x_disable_machine_info=True,
+                    silent=True,
+                ),
+            )
+        return self._run
+
+    def _guarded(self, action: Callable[[], Any]) -> None:
+        """Do something with wandb; on the first failure of any kind, say so and stop mirroring.
+
+        The one place of this project that catches every exception. wandb runs a service process,
+        files and perhaps a network; when one of them fails, its calls raise into the training loop
+        and would end hours of work whose metrics are safe in metrics.jsonl.
+        """
+        if self._stopped:
+            return
+        try:
+            action()
+        except Exception as error:
+            self._stopped = True
+            reason = (str(error).splitlines() or [""])[0]
+            print(
+                f"warning: wandb stopped ({type(error).__name__}: {reason}); metrics.jsonl goes "
+                "on; tracking.wandb=off switches wandb off",
+                file=sys.stderr,
+            )
+
+
+def logged_in() -> bool:
+    """Tell whether wandb has a key, without importing it. WANDB_MODE still has the last word."""
+    mode = os.environ.get("WANDB_MODE")
+    if mode:
+        return mode == "online"
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,63 @@
+"""What a stage is: a name, what it reads, and one function that fills a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import Artifact
+from align.config import DataSource, Recipe
+from align.tracking import Tracker
+
+
+@dataclass
+class StageContext:
+    """What the runner hands to a stage."""
+
+    recipe: Recipe
+    out: Path
+    """A fresh folder; what is in it when `run` returns is published as the artifact."""
+    parents: dict[str, Artifact]
+    tracker: Tracker
+    seed: int
+
+
+@dataclass
+class StageResult:
+    """What a stage hands back."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    handoff: dict[str, Any] = field(default_factory=dict)
+    """Fields of `align.manifest.Handoff`."""
+
+
+def _no_data(recipe: Recipe) -> dict[str, DataSource | None]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the chain. `run` imports the heavy libraries, so that asking costs nothing."""
+
+    name: str
+    run: Callable[[StageContext], StageResult]
+    section: str | None = None
+    """Section of the recipe that the stage reads, besides `model` and `seed`."""
+    parents: tuple[str, ...] | Callable[[Recipe], tuple[str, ...]] = ()
+    data: Callable[[Recipe], dict[str, DataSource | None]] = _no_data
+    """Sources by their key under `data`; None where the recipe lacks one."""
+    headline: tuple[str, ...] = ()
+    """Metric keys shown live."""
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the file that defines `run`, also when that file is being run."""
+        name = self.run.__module__
+        spec = sys.modules["__main__"].__spec__ if name == "__main__" else None
+        return spec.name if spec is not None else name
+
+    def parent_names(self, recipe: Recipe) -> tuple[str, ...]:
+        return self.parents(recipe) if callable(self.parents) else self.parents
