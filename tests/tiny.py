@@ -1,4 +1,4 @@
-"""Tiny random models and a tiny tokenizer, built in memory: what tests use where weights do not matter."""
+"""Tiny random models and a tokenizer, built in memory: for tests where weights do not matter."""
 
 from __future__ import annotations
 
