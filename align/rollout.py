@@ -1,0 +1,243 @@
+"""Sampling responses: the policy's own distribution, nothing else.
+
+A response is drawn from softmax(logits / temperature) over the whole vocabulary. Neither
+`generate` nor a model's `generation_config` (top-k, top-p, penalties) takes part, so the
+log-probabilities recorded here are those of the distribution that was sampled: what PPO's ratio
+and KL assume. Training and evaluation share this sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from align.masks import position_ids
+from align.types import Sequences
+
+RATE_OF_CLEARING = 8  # finished rows are dropped once they are an eighth of the batch
+
+
+class Sample(NamedTuple):
+    """One response to one prompt."""
+
+    response: list[int]  # with its stop token, if one was sampled
+    finished: bool  # whether it ended by a stop token rather than at the length limit
+    logprobs: list[float]  # nats, after the temperature, one per token of response
+
+
+class Sampler(Protocol):
+    """Anything that answers prompts; vLLM would be another."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator
+    ) -> list[Sample]:
+        """One sample per prompt, in the order of the prompts."""
+        ...
+
+
+class ModelSampler:
+    """Samples from a causal language model with a key-value cache.
+
+    A sample depends on the generator and on its place in the list, not on the batch it is
+    computed in: each (prompt, step) owns one uniform number, inverted through the cumulative
+    distribution. Batch size, bucketing and dropping of finished rows therefore change the speed
+    and nothing else (up to rounding).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        pad_id: int,
+        stop_ids: Sequence[int],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        batch_size: int = 64,
+    ) -> None:
+        """`temperature` 0 means greedy; log-probabilities are then those at temperature 1."""
+        if max_new_tokens < 1 or temperature < 0 or batch_size < 1:
+            raise ValueError(
+                f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be at least 1, "
+                f"temperature={temperature} at least 0"
+            )
+        self.model = model
+        self.pad_id = pad_id
+        self.stop_ids = torch.tensor(sorted(set(stop_ids)), device=model.device)
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.batch_size = batch_size
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator
+    ) -> list[Sample]:
+        """One sample per prompt, in the order of the prompts."""
+        self._check(prompts)
+        shape = (len(prompts), self.max_new_tokens)
+        uniforms = torch.rand(shape, generator=generator, dtype=torch.float64)
+        uniforms = uniforms.to(self.model.device)
+        samples: dict[int, Sample] = {}
+        with torch.inference_mode(), evaluating(self.model):
+            for rows in buckets([len(prompt) for prompt in prompts], self.batch_size):
+                batch = self._sample_batch([prompts[row] for row in rows], uniforms[rows])
+                samples.update(zip(rows, batch, strict=True))
+        return [samples[row] for row in range(len(prompts))]
+
+    def _check(self, prompts: Sequence[Sequence[int]]) -> None:
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        for row, prompt in enumerate(prompts):
+            if not prompt:
+                raise ValueError(f"prompt {row} has no tokens")
+            if limit is not None and len(prompt) + self.max_new_tokens > limit:
+                raise ValueError(
+                    f"prompt {row} has {len(prompt)} tokens, which with "
+                    f"max_new_tokens={self.max_new_tokens} exceeds the model's {limit} positions; "
+                    "shorten the prompt or lower max_new_tokens"
+                )
+
+    def _sample_batch(self, prompts: list[Sequence[int]], uniforms: Tensor) -> list[Sample]:
+        """Decode until every row has stopped. `active` maps the rows still decoded to `prompts`."""
+        ids, mask = left_pad(prompts, self.pad_id, device=self.model.device)
+        prompt_width = ids.shape[1]
+        positions = position_ids(mask)
+        mask = torch.nn.functional.pad(mask.long(), (0, self.max_new_tokens), value=1)
+        cache = self._cache(prompt_width + self.max_new_tokens - 1)
+        active = torch.arange(len(prompts), device=ids.device)
+        tokens = ids.new_full((len(prompts), self.max_new_tokens), self.pad_id)
+        logprobs = torch.zeros(tokens.shape, device=ids.device)
+        lengths = ids.new_full((len(prompts),), self.max_new_tokens)
+        finished = torch.zeros(len(prompts), dtype=torch.bool, device=ids.device)
+        for step in range(self.max_new_tokens):
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=mask[active, : prompt_width + step],
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            chosen, tokens_logprobs = self._choose(logits, uniforms[active, step])
+            tokens[active, step], logprobs[active, step] = chosen, tokens_logprobs
+            stopped = torch.isin(chosen, self.stop_ids) & ~finished[active]
+            lengths[active[stopped]] = step + 1
+            finished[active[stopped]] = True
+            going = (~finished[active]).nonzero().squeeze(1)
+            if not len(going):
+                break
+            if (len(active) - len(going)) * RATE_OF_CLEARING >= len(active):
+                cache.batch_select_indices(going)
+                active, chosen, positions = active[going], chosen[going], positions[going]
+            ids, positions = chosen[:, None], positions[:, -1:] + 1
+        return [
+            Sample(row[:length], stop, row_logprobs[:length])
+            for row, length, stop, row_logprobs in zip(
+                tokens.tolist(),
+                lengths.tolist(),
+                finished.tolist(),
+                logprobs.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _cache(self, capacity: int) -> Cache:
+        layer_types = getattr(self.model.config, "layer_types", None) or ["full_attention"]
+        if set(layer_types) == {"full_attention"}:
+            return GrowingCache(capacity)
+        return DynamicCache(config=self.model.config)
+
+    def _choose(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """One token per row of logits [b, v], and its log-probability; both [b]."""
+        logprobs = (logits.float() / (self.temperature or 1.0)).log_softmax(dim=-1)
+        if self.temperature == 0:
+            chosen = logprobs.argmax(dim=-1)
+        else:
+            cumulative = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
+            threshold = (uniforms * cumulative[:, -1]).unsqueeze(-1)
+            chosen = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+        return chosen, logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+
+
+class GrowingLayer(DynamicLayer):
+    """Keys and values of one layer in one buffer of full length: a step writes, it never copies."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.length = 0
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            batch, heads, _, _ = key_states.shape
+            shape = (batch, heads, self.capacity)
+            self.keys = key_states.new_empty(*shape, key_states.shape[-1])
+            self.values = value_states.new_empty(*shape, value_states.shape[-1])
+            self.is_initialized = True
+        start, self.length = self.length, self.length + key_states.shape[-2]
+        self.keys[:, :, start : self.length] = key_states
+        self.values[:, :, start : self.length] = value_states
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+
+class GrowingCache(Cache):
+    """A cache of `GrowingLayer`s, one per layer of the model, made as they are first written."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(layer_class_to_replicate=lambda: GrowingLayer(capacity))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; on leaving, every module is back in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def buckets(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Indices of `lengths` in groups of at most `size` and of like length, the longest first."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def left_pad(
+    rows: Sequence[Sequence[int]], pad_id: int, *, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Ids [b, p] flush right and their mask, True on tokens, built from lengths."""
+    width = max(len(row) for row in rows)
+    ids = [[pad_id] * (width - len(row)) + list(row) for row in rows]
+    mask = [[False] * (width - len(row)) + [True] * len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def collate(
+    prompts: Sequence[Sequence[int]],
+    samples: Sequence[Sample],
+    *,
+    pad_id: int,
+    device: torch.device | str = "cpu",
+) -> Sequences:
+    """Prompts flush right and responses flush left around one column: the timeline's layout."""
+    prompt_ids, prompt_mask = left_pad(prompts, pad_id, device=device)
+    reversed_responses = [sample.response[::-1] for sample in samples]
+    response_ids, response_mask = (
+        side.flip(1) for side in left_pad(reversed_responses, pad_id, device=device)
+    )
+    return Sequences(
+        torch.cat([prompt_ids, response_ids], dim=1),
+        torch.cat([prompt_mask, response_mask], dim=1),
+        response_mask,
+    )
