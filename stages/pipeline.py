@@ -1,0 +1,132 @@
+"""Bring every stage of a recipe up to date: sft, reward, dpo, ppo, evaluate, report.
+
+    make pipeline                          the tiny recipe
+    python -m stages.pipeline RECIPE.yaml key=value…
+
+One process examines the stages in order. The first one that must run makes it import the heavy
+libraries, once; each stage then runs in a forked child, so that it starts at once and starts clean:
+nothing is trained before a fork. When nothing changed, torch is never loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from align.artifacts import lock
+from align.config import Recipe
+from align.tracking import clock, silence_telemetry
+from stages import evaluate, report, reward, rlhf, sft
+from stages.contract import Stage
+from stages.freshness import State
+from stages.runner import Command, check, command_line, guarded, make, read_command
+
+STAGES = (sft.STAGE, reward.STAGE, *reversed(rlhf.STAGES), evaluate.STAGE, report.STAGE)
+HEAVY = ("torch", "transformers", "datasets", "peft", "trl.trainer.sft_trainer")
+HEAVY += ("trl.trainer.reward_trainer", "trl.trainer.dpo_trainer", "wandb")
+PR_SET_PDEATHSIG = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command_line(__doc__ or "", _main, argv)
+
+
+def _main(recipe_path: Path, items: Sequence[str]) -> int:
+    command = read_command(recipe_path, items)
+    start, ran = time.monotonic(), 0
+    with lock(command.run_dir):
+        for stage in needed(command.recipe):
+            state = check(stage, command)
+            if state.reasons:
+                ran += 1
+                code = in_child(stage, command, state)
+                if code:
+                    return code
+    if ran:
+        print(f"{ran} stages in {clock(time.monotonic() - start)}")
+    show_table(command.run_dir)
+    return 0
+
+
+def needed(recipe: Recipe) -> list[Stage]:
+    """Return the stages that the report of a recipe rests on, in order; taken ones left out."""
+    by_name = {stage.name: stage for stage in STAGES}
+    wanted, waiting = set(), ["report"]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted and name not in recipe.parents:
+            wanted.add(name)
+            waiting += by_name[name].parent_names(recipe)
+    return [stage for stage in STAGES if stage.name in wanted]
+
+
+def in_child(stage: Stage, command: Command, state: State) -> int:
+    """Run a stage in a forked child and return its exit code; stop signals are passed on."""
+    silence_telemetry()
+    for name in HEAVY:
+        importlib.import_module(name)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _die_with(parent)
+        os._exit(_child(stage, command, state))
+
+    def pass_on(number: int, _: object) -> None:
+        os.kill(child, number)
+
+    handlers = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _, status = os.waitpid(child, 0)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _child(stage: Stage, command: Command, state: State) -> int:
+    """Make the stage; whatever happens, end here and never run on as a second parent."""
+    try:
+        code = guarded(lambda: _made(stage, command, state))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+def _made(stage: Stage, command: Command, state: State) -> int:
+    make(stage, command, state)
+    return 0
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel stop this child when the pipeline is killed, so that its lock is freed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGTERM)
+
+
+def show_table(run_dir: Path) -> None:
+    """Print the report's table, if this run has one."""
+    summary = run_dir / "evaluate" / "summary.json"
+    if summary.is_file():
+        from align.report import table
+
+        print(table(json.loads(summary.read_text(encoding="utf-8"))))
+        print(f"report: {run_dir / 'report' / 'report.html'}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
