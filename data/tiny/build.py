@@ -40,6 +40,7 @@ TIES_KEPT = 0.30  # of pairs whose golds differ by less than 0.05
 COUNTS = {
     "sft": 5000,
     "preferences": 6000,
+    "preferences.dev": 600,
     "preferences.test": 1200,
     "prompts": 2400,
     "evaluation": 16,
@@ -149,15 +150,17 @@ def add_manners(rng: Random, text: str, request: Request, flaws: list[str]) -> s
     return text
 
 
-def requests(rng: Random, split: str, *, seen: Callable[[Random], bool]) -> Iterator[Request]:
-    """Requests of one split, families in proportion to WEIGHTS, languages by halves."""
+def requests(rng: Random, split: str, *, unseen: float) -> Iterator[Request]:
+    """Requests of one split: families by WEIGHTS, languages by halves, a share in unseen wordings."""
     families = all_families()
     weights = [WEIGHTS.get(f.name, 1.0) for f in families]
     while True:
         family = rng.choices(families, weights)[0]
-        one = request(rng, family, rng.choice(lex.LANGUAGES), seen=seen(rng))
-        if one.split == split:
-            yield one
+        language, seen = rng.choice(lex.LANGUAGES), rng.random() >= unseen
+        one = request(rng, family, language, seen=seen)
+        while one.split != split:
+            one = request(rng, family, language, seen=seen)
+        yield one
 
 
 def annotate(
@@ -221,7 +224,7 @@ def build(seed: int) -> dict[str, list[dict[str, Any]]]:
         distinct: bool = False,
     ) -> list:
         rng = Random(f"{seed}/{name}")
-        stream = requests(rng, split, seen=lambda r: r.random() >= unseen)
+        stream = requests(rng, split, unseen=unseen)
         rows, prompts = [], set()
         while len(rows) < COUNTS[name]:
             one = next(stream)
@@ -233,6 +236,7 @@ def build(seed: int) -> dict[str, list[dict[str, Any]]]:
     files = {
         "sft": take("sft", "train", demonstration),
         "preferences": take("preferences", "train", preference),
+        "preferences.dev": take("preferences.dev", "dev", preference, unseen=0.5),
         "preferences.test": take("preferences.test", "test", preference, unseen=0.5),
         "prompts": take(
             "prompts", "train", lambda _, r: {**r.fields(), "checks": r.checks()}, distinct=True

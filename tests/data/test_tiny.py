@@ -15,7 +15,7 @@ from data.tiny.families import all_families, josa
 
 WORLD = Path(build.__file__).parent
 TRAINING = ("sft", "preferences", "prompts")
-HELD_OUT = ("preferences.test", "evaluation.dev", "evaluation.test")
+HELD_OUT = ("preferences.dev", "preferences.test", "evaluation.dev", "evaluation.test")
 
 
 def rows(name: str) -> list[dict]:
@@ -39,6 +39,7 @@ def test_sizes(world):
         "sft": 5000,
         "preferences": 6000,
         "prompts": 2400,
+        "preferences.dev": 600,
         "preferences.test": 1200,
         "evaluation.dev": 480,
         "evaluation.test": 480,
@@ -47,7 +48,7 @@ def test_sizes(world):
 
 def test_no_held_out_prompt_is_trained_on_and_dev_and_test_share_none(world):
     trained = {row["prompt"] for name in TRAINING for row in world[name]}
-    dev = {row["prompt"] for row in world["evaluation.dev"]}
+    dev = {row["prompt"] for name in ("evaluation.dev", "preferences.dev") for row in world[name]}
     test = {
         row["prompt"] for name in ("evaluation.test", "preferences.test") for row in world[name]
     }
