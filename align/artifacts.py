@@ -129,7 +129,7 @@ def publish(work: Path, target: Path, manifest: Manifest) -> Artifact:
     _refuse_link(target)
     with retryable(f"{target}: cannot be published"):
         manifest = manifest.model_copy(update={"files": _seal(work)})
-        (work / MANIFEST).write_text(dump_manifest(manifest) + "\n", encoding="utf-8")
+        (work / MANIFEST).write_text(dump_manifest(manifest), encoding="utf-8")
         _sync(work / MANIFEST)
         for folder in [p for p in work.rglob("*") if p.is_dir()] + [work]:
             _sync(folder)

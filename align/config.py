@@ -94,10 +94,13 @@ class DataConfig(Section):
         filled = {k: {"path": v} if isinstance(v, str) else v for k, v in data.items()}
         pairs = filled.get("preferences")
         if isinstance(pairs, dict):
-            shared = {k: pairs[k] for k in INHERITED if k in pairs}
-            for key, source in filled.items():
-                if key in cls.model_fields and isinstance(source, dict) and "path" not in source:
-                    filled[key] = shared | source
+            shared = {key: pairs[key] for key in INHERITED if key in pairs}
+            for key, source in list(filled.items()):
+                if key not in cls.model_fields or key == "preferences":
+                    continue
+                if isinstance(source, dict) and "path" not in source:
+                    # Without a path to inherit, `preferences` itself is what has to be told.
+                    filled[key] = shared | source if "path" in pairs else None
         return filled
 
 

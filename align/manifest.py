@@ -110,11 +110,13 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise CorruptArtifactError(f"{path}: not a manifest")
         checksum = content.pop("checksum", None)
         if checksum != value_hash(content):
             raise CorruptArtifactError(f"{path}: altered since it was published")
         return Manifest.model_validate(content)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         if not isinstance(error, ValidationError):
             raise CorruptArtifactError(f"{path}: not a manifest ({error})") from None
         first = error.errors(include_url=False)[0]

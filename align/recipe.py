@@ -57,6 +57,8 @@ def _override(document: Document, item: str, section: str | None, overridden: se
         value = parse_scalar(text)
     except (YAMLError, ValueError):
         value = text  # a plain string such as a path with a colon in it
+    if isinstance(value, str) and text[:1] not in "'\"":
+        value = text  # ` #` starts a comment in a file, not on a command line
     path = tuple(key.split("."))
     if section is not None and path[0] in _keys(_child(Recipe, section)):
         path = (section, *path)
@@ -114,7 +116,8 @@ def _message(item: Any, path: KeyPath, cause: Any) -> str:
             return f"{value!r} should be a mapping of {', '.join(_keys(_model_at(path)))}"
         case "literal_error":
             choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-            return f"{path[-1]}={value}: {_suggest(str(value), choices.split(', '))}"
+            what = "unknown key" if item["loc"][-1] == "[key]" else f"{path[-1]}={value}"
+            return f"{what}; {_suggest(str(value), choices.split(', '))}"
         case "string_pattern_mismatch":
             return f"{path[-1]}={value}: letters, digits, `.`, `_`, `-`, and no mark first"
         case _:

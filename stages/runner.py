@@ -119,8 +119,7 @@ def command_line(
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action under our signal handlers; return its exit code, errors told in one line."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    handlers = {n: signal.signal(n, _stop) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         return action()
     except UserError as error:
@@ -132,6 +131,9 @@ def guarded(action: Callable[[], int]) -> int:
     except Stopped as stop:
         print(f"stopped by {stop}; nothing half-done was published", file=sys.stderr)
         return stop.exit_code
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _tell(error: UserError) -> int:
