@@ -1,0 +1,265 @@
+"""An exam: held-out prompts, the policies' answers to them, and what judges make of the answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from align.chat import encode, prompt_ids
+from align.config import DataSource, EvaluateConfig
+from align.data import Preference, Prompt, load_preferences, load_prompts, prompt_key
+from align.errors import DataError
+from align.evaluation.reward_card import ScoredPair
+from align.evaluation.scoring import Answers, Decoding, answer, kl_to_reference
+from align.evaluation.summary import Scored
+from align.judges import judge
+
+Score = Callable[[list[list[int]]], list[float]]
+"""Token sequences → rewards."""
+
+
+@dataclass
+class Answered:
+    """All answers of one policy in one way of decoding, each list [p][s]."""
+
+    answers: Answers
+    texts: list[list[str]]
+    gold: list[list[float]] | None
+    kl: list[list[float]] | None = None
+    reward: list[list[float]] | None = None
+
+    def numbers(self) -> Scored:
+        assert self.reward is not None
+        samples = self.answers
+        return Scored(
+            gold=None if self.gold is None else np.array(self.gold),
+            reward=np.array(self.reward),
+            kl=None if self.kl is None else np.array(self.kl),
+            length=np.array([[float(len(one.response)) for one in its] for its in samples]),
+            stopped=np.array([[float(one.finished) for one in its] for its in samples]),
+            ids=[content(one) for its in samples for one in its],
+        )
+
+    def means(self) -> dict[str, float]:
+        """What is known before the reward model has spoken."""
+        flat = [sample for its in self.answers for sample in its]
+        means = {
+            "length": float(np.mean([len(sample.response) for sample in flat])),
+            "stop_rate": float(np.mean([sample.finished for sample in flat])),
+        }
+        if self.gold is not None:
+            means["gold"] = float(np.nanmean(self.gold))
+        if self.kl is not None:
+            means["kl_sequence"] = float(np.mean(self.kl))
+        return means
+
+    def row(self, prompt: int) -> list[dict[str, Any]]:
+        """The answers to one prompt, for samples.jsonl."""
+        assert self.reward is not None
+        row = []
+        for s, sample in enumerate(self.answers[prompt]):
+            gold = None if self.gold is None else self.gold[prompt][s]
+            row.append(
+                {
+                    "text": self.texts[prompt][s],
+                    "gold": None if gold is None or np.isnan(gold) else gold,
+                    "reward": self.reward[prompt][s],
+                    "kl": None if self.kl is None else self.kl[prompt][s],
+                    "tokens": len(sample.response),
+                    "stopped": sample.finished,
+                }
+            )
+        return row
+
+
+class Sheet(NamedTuple):
+    """What one policy handed in: samples at the recipe's temperature, and greedy answers."""
+
+    sampled: Answered
+    greedy: Answered
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Prompts as every policy gets them."""
+
+    prompts: list[Prompt]
+    ids: list[list[int]]
+    left_out: int
+    tokenizer: PreTrainedTokenizerBase
+    config: EvaluateConfig
+    seed: int
+
+    def sit(
+        self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
+    ) -> Sheet:
+        """Let a policy answer, and measure how far it is from the reference."""
+        config = self.config
+        decoding = Decoding(
+            pad_id=int(self.tokenizer.pad_token_id),
+            stop_ids=stop_ids,
+            max_new_tokens=config.max_new_tokens,
+            batch_size=config.batch_size,
+            seed=self.seed,
+        )
+        sampled, greedy = (
+            self._judged(answer(policy, self.ids, decoding, temperature=t, samples=n))
+            for t, n in ((config.temperature, config.samples_per_prompt), (0.0, 1))
+        )
+        if policy is reference:
+            sampled.kl = [[0.0] * len(its) for its in sampled.answers]
+        else:
+            sampled.kl = kl_to_reference(
+                policy,
+                reference,
+                self.ids,
+                sampled.answers,
+                decoding,
+                temperature=config.temperature,
+            )
+        return Sheet(sampled, greedy)
+
+    def _judged(self, answers: Answers) -> Answered:
+        texts = [[self.tokenizer.decode(content(s)) for s in its] for its in answers]
+        gold = None
+        if any(prompt.checks for prompt in self.prompts):
+            gold = [
+                [judge(text, prompt.checks) if prompt.checks else float("nan") for text in its]
+                for prompt, its in zip(self.prompts, texts, strict=True)
+            ]
+        return Answered(answers, texts, gold)
+
+    def reward(self, sheet: Sheet, score: Score) -> None:
+        """Add the rewards; an answer that was cut is scored where it was cut."""
+        for answered in sheet:
+            pairs = zip(self.ids, answered.answers, strict=True)
+            flat = iter(score([ids + sample.response for ids, its in pairs for sample in its]))
+            answered.reward = [[next(flat) for _ in its] for its in answered.answers]
+
+    def rows(self, sheets: Mapping[str, Sheet]) -> Iterator[dict[str, Any]]:
+        """One row per prompt with all answers, for samples.jsonl."""
+        for p, prompt in enumerate(self.prompts):
+            known = {k: prompt.extra.get(k) for k in ("family", "language", "template", "seen")}
+            yield {
+                "id": str(prompt.extra.get("id", p)),
+                **known,
+                "prompt": prompt.messages,
+                "answers": {
+                    name: {"sampled": sheet.sampled.row(p), "greedy": sheet.greedy.row(p)[0]}
+                    for name, sheet in sheets.items()
+                },
+            }
+
+
+def content(sample: Any) -> list[int]:
+    """The tokens of an answer without its stop token."""
+    return sample.response[:-1] if sample.finished else sample.response
+
+
+def read_exam(
+    source: DataSource,
+    tokenizer: PreTrainedTokenizerBase,
+    config: EvaluateConfig,
+    *,
+    limit: int | None,
+    seed: int,
+) -> Exam:
+    """Read the prompts; those that would not fit into the model are left out and counted.
+
+    With fewer `max_prompts` than rows the prompts are drawn by the seed and kept in their order.
+    """
+    prompts = load_prompts(source, warn=_warn)
+    for prompt in prompts:
+        check_checks(prompt)
+    if config.max_prompts is not None and config.max_prompts < len(prompts):
+        drawn = random.Random(seed).sample(range(len(prompts)), config.max_prompts)
+        prompts = [prompts[row] for row in sorted(drawn)]
+    encoded = [(prompt, prompt_ids(tokenizer, prompt.messages)) for prompt in prompts]
+    room = float("inf") if limit is None else limit - config.max_new_tokens
+    kept = [(prompt, ids) for prompt, ids in encoded if len(ids) <= room]
+    if not kept:
+        raise DataError(
+            f"{source.path}: no prompt fits into the model's {limit} positions beside "
+            f"evaluate.max_new_tokens={config.max_new_tokens}; lower it or shorten the prompts"
+        )
+    left_out = len(encoded) - len(kept)
+    if left_out:
+        _warn(f"{source.path}: {left_out} of {len(encoded)} prompts are too long, left out")
+    return Exam([p for p, _ in kept], [i for _, i in kept], left_out, tokenizer, config, seed)
+
+
+def check_checks(prompt: Prompt) -> None:
+    """Refuse checks that the judge cannot use, before any model is asked."""
+    if not prompt.checks:
+        return
+    try:
+        judge("probe", prompt.checks)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"{prompt.where}: checks: {reason}; data/README.md lists the kinds of checks"
+        ) from error
+
+
+class Pair(NamedTuple):
+    """One held-out pair as tokens."""
+
+    row: Preference
+    chosen: list[int]
+    rejected: list[int]
+    prompt_length: int
+
+
+class Pairs(NamedTuple):
+    kept: list[Pair]
+    left_out: int
+
+
+def read_pairs(
+    source: DataSource | None, tokenizer: PreTrainedTokenizerBase, *, limit: int | None
+) -> Pairs:
+    """Read the held-out pairs; those that would not fit into the model are left out and counted."""
+    if source is None:
+        return Pairs([], 0)
+    pairs = []
+    for row in load_preferences(source, warn=_warn):
+        chosen, rejected = (
+            encode(tokenizer, [*row.prompt, {"role": "assistant", "content": text}])[0]
+            for text in (row.chosen, row.rejected)
+        )
+        pairs.append(Pair(row, chosen, rejected, len(prompt_ids(tokenizer, row.prompt))))
+    kept = [
+        pair
+        for pair in pairs
+        if limit is None or max(len(pair.chosen), len(pair.rejected)) <= limit
+    ]
+    if len(kept) < len(pairs):
+        _warn(f"{source.path}: {len(pairs) - len(kept)} of {len(pairs)} pairs too long, left out")
+    return Pairs(kept, len(pairs) - len(kept))
+
+
+def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
+    """Score both answers of every pair."""
+    chosen = score([pair.chosen for pair in pairs])
+    rejected = score([pair.rejected for pair in pairs])
+    return [
+        ScoredPair(
+            prompt=prompt_key(pair.row.prompt),
+            chosen=better,
+            rejected=worse,
+            chosen_length=len(pair.chosen) - pair.prompt_length,
+            rejected_length=len(pair.rejected) - pair.prompt_length,
+            family=pair.row.extra.get("family"),
+            bayes=pair.row.extra.get("bayes"),
+        )
+        for pair, better, worse in zip(pairs, chosen, rejected, strict=True)
+    ]
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", flush=True)

@@ -1,0 +1,180 @@
+"""From scored answers to summary.json: every number with its interval and its n. No model, no I/O.
+
+    summary = {format, provenance, setup, policies: {name: {...}}, reward_model}
+
+Shapes: p = prompts, s = samples of one prompt. An `Estimate` is {mean, low, high, n} with n in
+prompts. A `Slices` is {all, seen, unseen: Estimate | None, family, language: {name: Estimate}}:
+one quantity over all prompts and over parts of them. What cannot be known is None, never a number:
+gold without checks, seen and unseen without `seen` in the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from align.evaluation.statistics import Estimate, Floats, bootstrap, distinct, wins
+
+FORMAT = 1
+REFERENCE = "sft"
+"""The policy that the others are compared with."""
+
+Indices = NDArray[np.int64]
+Slices = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answers of one policy in numbers, each [p, s] unless said otherwise."""
+
+    gold: Floats | None
+    """Rule judge in [0, 1]; NaN at prompts without checks, None if no prompt has any."""
+    reward: Floats
+    kl: Floats | None
+    """Nats per answer; None where it was not measured (greedy)."""
+    length: Floats
+    """Tokens, the stop token included."""
+    stopped: Floats
+    """1 if the answer ended by itself, 0 if the length limit cut it."""
+    ids: Sequence[Sequence[int]]
+    """Token ids of all answers, stop tokens left out."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which prompts belong to which part, as row indices."""
+
+    flat: Mapping[str, Indices]
+    """all, seen, unseen"""
+    named: Mapping[str, Mapping[str, Indices]]
+    """family, language"""
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]]) -> Groups:
+        """Read `seen`, `family` and `language` from the prompts' rows, where they have them."""
+        seen = [row.get("seen") for row in rows]
+        flat = {
+            "all": np.arange(len(rows)),
+            "seen": _where(seen, True),
+            "unseen": _where(seen, False),
+        }
+        named = {}
+        for key in ("family", "language"):
+            values = [row.get(key) for row in rows]
+            names = sorted({str(value) for value in values if value is not None})
+            named[key] = {name: _where([str(v) for v in values], name) for name in names}
+        return cls(flat, named)
+
+    def within(self, kept: NDArray[np.bool_]) -> Groups:
+        """The same parts, of the rows that are kept."""
+
+        def of_kept(rows: Indices) -> Indices:
+            return rows[kept[rows]]
+
+        return Groups(
+            {name: of_kept(rows) for name, rows in self.flat.items()},
+            {
+                key: {name: of_kept(rows) for name, rows in parts.items()}
+                for key, parts in self.named.items()
+            },
+        )
+
+
+def _where(values: Sequence[Any], wanted: Any) -> Indices:
+    return np.array([row for row, value in enumerate(values) if value == wanted], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Summariser:
+    """The settings and the prompts that every estimate of one summary shares."""
+
+    groups: Groups
+    resamples: int
+    seed: int
+
+    def estimate(self, values: Floats, weights: Floats | None = None) -> Estimate:
+        return bootstrap(values, weights, resamples=self.resamples, seed=self.seed)
+
+    def slices(self, values: Floats) -> Slices:
+        """One number per prompt [p], over all prompts and each part; NaN prompts do not count."""
+        groups = self.groups.within(~np.isnan(values))
+        found: Slices = {
+            name: self.estimate(values[rows]) if len(rows) else None
+            for name, rows in groups.flat.items()
+        }
+        for key, parts in groups.named.items():
+            found[key] = {n: self.estimate(values[rows]) for n, rows in parts.items() if len(rows)}
+        return found
+
+    def answers(self, scored: Scored) -> dict[str, Any]:
+        """What is said of sampled and of greedy answers alike."""
+        gold = None if scored.gold is None else self.slices(scored.gold.mean(axis=1))
+        return {
+            "gold": gold,
+            "reward": self.slices(scored.reward.mean(axis=1)),
+            "length": self.estimate(scored.length.mean(axis=1)),
+            "stop_rate": self.estimate(scored.stopped.mean(axis=1)),
+            "distinct_2": distinct(scored.ids),
+        }
+
+    def policy(self, sampled: Scored, greedy: Scored, reference: Scored | None) -> dict[str, Any]:
+        """One policy's entry; `reference` is None for the reference itself."""
+        entry = self.answers(sampled)
+        if sampled.kl is not None:
+            nats = sampled.kl.sum(axis=1)
+            entry["kl_sequence"] = self.estimate(sampled.kl.mean(axis=1))
+            entry["kl_token"] = self.estimate(nats, sampled.length.sum(axis=1))
+        entry |= {"gold_gain": None, "reward_gain": None, "win_rate": None}
+        if reference is not None:
+            entry |= self._against(sampled, reference)
+        entry["greedy"] = self.answers(greedy)
+        return entry
+
+    def _against(self, policy: Scored, reference: Scored) -> dict[str, Any]:
+        """Differences paired by prompt, and the win rate: by gold where there is any."""
+        compared: dict[str, Any] = {
+            "reward_gain": self.slices(policy.reward.mean(axis=1) - reference.reward.mean(axis=1))
+        }
+        judge, mine, theirs = "reward", policy.reward, reference.reward
+        if policy.gold is not None and reference.gold is not None:
+            judge, mine, theirs = "gold", policy.gold, reference.gold
+            compared["gold_gain"] = self.slices(mine.mean(axis=1) - theirs.mean(axis=1))
+        judged = ~np.isnan(mine).any(axis=1)
+        points, ties = wins(mine[judged], theirs[judged])
+        compared["win_rate"] = {**self.estimate(points), "ties": float(ties.mean()), "judge": judge}
+        return compared
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]],
+    sampled: Mapping[str, Scored],
+    greedy: Mapping[str, Scored],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The entries `policies` and `setup.prompts` of the summary.
+
+    Args:
+        rows: what is known of each prompt (`family`, `language`, `seen`), [p].
+        sampled, greedy: answers by policy, `sft` among them.
+        resamples, seed: of the bootstrap.
+    """
+    groups = Groups.of(rows)
+    summariser = Summariser(groups, resamples, seed)
+    reference = sampled[REFERENCE]
+    policies = {
+        name: summariser.policy(scored, greedy[name], None if name == REFERENCE else reference)
+        for name, scored in sampled.items()
+    }
+    judged = 0 if reference.gold is None else int((~np.isnan(reference.gold[:, 0])).sum())
+    counts = {name: len(indices) for name, indices in groups.flat.items()}
+    counts |= {
+        key: {name: len(indices) for name, indices in parts.items()}
+        for key, parts in groups.named.items()
+    }
+    return {"policies": policies, "prompts": {**counts, "judged": judged}}

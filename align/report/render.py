@@ -1,0 +1,105 @@
+"""Render the report: one HTML page without scripts or requests, and the same facts as markdown.
+
+Every text that a model or a user wrote is escaped (autoescape; `visible` for control characters),
+and the page's policy allows its own style, named by hash, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from align.report import facts, pictures, templates, text
+from align.report.curves import StageCurves, stage_curves
+from align.report.verdict import verdict
+
+FOLDER = Path(templates.__file__).parent
+
+
+def render(
+    summary: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    showcase: int,
+) -> tuple[str, str]:
+    """Return report.html and report.md.
+
+    Args:
+        summary: summary.json of the evaluation.
+        samples: rows of its samples.jsonl.
+        metrics: rows of metrics.jsonl by stage, in the order they ran.
+        showcase: how many prompts to show side by side.
+    """
+    context = _context(summary, samples, metrics, showcase)
+    page = _environment(autoescape=True).get_template("report.html.j2").render(context)
+    notes = _environment(autoescape=False).get_template("report.md.j2").render(context)
+    return page, notes
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "visible": text.visible,
+        "md": text.markdown,
+        "number": text.number,
+        "interval": text.interval,
+        "policy": text.name,
+        "scores": facts.scores,
+    }
+    return environment
+
+
+def _context(
+    summary: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    showcase: int,
+) -> dict[str, Any]:
+    policies, card = summary["policies"], summary["reward_model"]
+    judge = "gold" if policies["sft"]["gold"] is not None else "reward"
+    style = (FOLDER / "report.css").read_text(encoding="utf-8")
+    return {
+        "style": style,
+        "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        "summary": summary,
+        "judge": judge,
+        "verdict": verdict(dict(summary)),
+        "overview": pictures.overview(policies, judge),
+        "families": pictures.families(policies, judge),
+        "tables": facts.numbers(summary),
+        "family_tables": [
+            (title, lines)
+            for title, key in FAMILY_TABLES
+            if (lines := facts.by_family(summary, key))
+        ],
+        "card": card,
+        "card_picture": None if card is None else pictures.reward_accuracy(card),
+        "stages": _curves(metrics),
+        "showcase": facts.showcase(samples, count=showcase, seed=summary["provenance"]["seed"]),
+        "provenance": facts.provenance(summary),
+    }
+
+
+FAMILY_TABLES = (
+    ("Gold by family", "gold"),
+    ("Gold by family, difference to SFT", "gold_gain"),
+    ("Reward by family", "reward"),
+)
+
+
+def _curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[StageCurves]:
+    found = [stage_curves(stage, rows) for stage, rows in metrics.items()]
+    return [stage for stage in found if stage.curves]

@@ -1,0 +1,1 @@
+"""The page: report.html.j2, its pictures, its style, and the same facts as markdown."""

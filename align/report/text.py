@@ -1,0 +1,101 @@
+"""Numbers and foreign text as readers see them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+MINUS = "−"
+MISSING = "–"
+NAMES = {"base": "base", "sft": "SFT", "dpo": "DPO", "ppo": "PPO", "reward": "Reward model"}
+SHOWN_CHARACTERS = 1200
+"""Of one answer; what is longer is cut, and the cut is said."""
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>&$:@])")
+_DIRECTIONS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """0.5 → `0.50`, −0.001 → `0.00`, with sign `+0.50`; None → `–`."""
+    if value is None:
+        return MISSING
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    if not text.strip("+-0."):
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def interval(estimate: dict[str, Any] | None, digits: int = 2, *, sign: bool = False) -> str:
+    """`0.56 [0.53, 0.59]`; one observation has no interval and says so."""
+    if estimate is None:
+        return MISSING
+    mean = number(estimate["mean"], digits, sign=sign)
+    if estimate["low"] is None:
+        return f"{mean} (n = {estimate['n']})"
+    low, high = (number(estimate[end], digits, sign=sign) for end in ("low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def mean(estimate: dict[str, Any] | None, digits: int = 2, *, sign: bool = False) -> str:
+    return MISSING if estimate is None else number(estimate["mean"], digits, sign=sign)
+
+
+def name(policy: str) -> str:
+    return NAMES.get(policy, policy)
+
+
+def listing(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
+
+
+def visible(text: str) -> str:
+    """Show what would otherwise act unseen: control, bidirectional and zero-width characters.
+
+    Line breaks stay. A control character becomes its picture (␛), others `⟨U+202E⟩`. A text
+    longer than SHOWN_CHARACTERS is cut, and how much is missing is said.
+    """
+    shown = "".join(_shown(character) for character in text[:SHOWN_CHARACTERS])
+    missing = len(text) - SHOWN_CHARACTERS
+    return f"{shown} … ({missing} more characters)" if missing > 0 else shown
+
+
+def _shown(character: str) -> str:
+    if character == "\n" or unicodedata.category(character) not in _DIRECTIONS:
+        return character
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def markdown(text: str) -> str:
+    """Foreign text as one line of markdown that means nothing but its characters."""
+    line = visible(text).replace("\n", " ⏎ ")
+    escaped = _MARKDOWN.sub(r"\\\1", line)
+    return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def width(text: str) -> int:
+    """Columns of a terminal: Hangul takes two, a combining mark none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    space = " " * max(0, columns - width(text))
+    return space + text if right else text + space
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """Break at spaces so that no line is wider than `columns`, unless one word is."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and width(lines[-1]) + 1 + width(word) <= columns:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines or [""]
