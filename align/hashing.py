@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+TEMPLATES = (".j2", ".css")
 SETTLED_SECONDS = 2.0
 """A file changed this recently may change again within the same time stamp: not remembered."""
 
@@ -100,7 +101,8 @@ def code_files(
     """Return {file relative to root: hash} of a module and all of `root`'s modules it imports.
 
     Imports inside functions count, names imported from a package may be modules of it. Comments,
-    docstrings and layout do not count: the hash is of the syntax tree.
+    docstrings and layout do not count: the hash is of the syntax tree. Templates that lie in a
+    package that is imported count whole.
 
     Args:
         module: dotted name of the module to start from.
@@ -116,6 +118,8 @@ def code_files(
             continue
         digest, imports = cache.fact("code", path, _read_code)
         hashes[path.relative_to(root).as_posix()] = digest
+        for beside in _templates(path):
+            hashes[beside.relative_to(root).as_posix()] = cache.file(beside)
         package = name.rpartition(".")[0]
         for found in [package, *imports]:
             if found and found not in seen:
@@ -127,6 +131,13 @@ def code_files(
 def _module_file(name: str, root: Path) -> Path | None:
     base = root.joinpath(*name.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+def _templates(path: Path) -> list[Path]:
+    """Files beside a package's `__init__.py` that its code renders."""
+    if path.name != "__init__.py":
+        return []
+    return sorted(p for p in path.parent.iterdir() if p.suffix in TEMPLATES)
 
 
 def _read_code(path: Path) -> tuple[str, list[str]]:

@@ -51,6 +51,8 @@ class Stage:
     """Sources by their key under `data`; None where the recipe lacks one."""
     headline: tuple[str, ...] = ()
     """Metric keys shown live."""
+    text: str | None = None
+    """A text file of the artifact, printed when the stage was asked for by name."""
 
     @property
     def module(self) -> str:

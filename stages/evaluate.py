@@ -2,9 +2,9 @@
 
     python -m stages.evaluate stages/recipes/tiny.yaml policies='[base, sft, dpo]'
 
-Writes summary.json (every number with its interval and n) and samples.jsonl (every answer with its
-scores). 1 read prompts and pairs · 2 answer, one policy in memory at a time · 3 score with the
-reward model · 4 score the held-out pairs · 5 summarise.
+Writes summary.json (every number with its interval and n), summary.txt (the table) and
+samples.jsonl (every answer with its scores). 1 read prompts and pairs · 2 answer, one policy in
+memory at a time · 3 score with the reward model · 4 score the held-out pairs · 5 summarise.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from stages.runner import Stage, StageContext, StageResult, main
 
 if TYPE_CHECKING:
     from align.evaluation.exam import Exam, Sheet
+
+
+TEXT = "summary.txt"
 
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
@@ -96,7 +99,7 @@ def run(context: StageContext) -> StageResult:
         "reward_model": card,
     }
     _write(context, summary, exam, sheets)
-    print(table(summary), flush=True)
+    (context.out / TEXT).write_text(table(summary) + "\n", encoding="utf-8")
     return StageResult(metrics=_metrics(summary))
 
 
@@ -166,6 +169,7 @@ STAGE = Stage(
     data=data,
     run=run,
     headline=tuple(f"evaluate/gold/{name}" for name in ("base", "sft", "dpo", "ppo")),
+    text=TEXT,
 )
 
 if __name__ == "__main__":

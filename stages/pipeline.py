@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import json
 import os
 import signal
 import sys
@@ -119,13 +118,11 @@ def _die_with(parent: int) -> None:
 
 
 def show_table(run_dir: Path) -> None:
-    """Print the report's table, if this run has one."""
-    summary = run_dir / "evaluate" / "summary.json"
-    if summary.is_file():
-        from align.report import table
-
-        print(table(json.loads(summary.read_text(encoding="utf-8"))))
-        print(f"report: {run_dir / 'report' / 'report.html'}")
+    """Print the report's table and verdict, if this run has one."""
+    folder = run_dir / "report"
+    if report.STAGE.text is not None and (folder / report.STAGE.text).is_file():
+        print((folder / report.STAGE.text).read_text(encoding="utf-8"), end="")
+        print(f"report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write report.html and report.md: did it align, and how is that known?
+"""Write report.html, report.md and report.txt: did it align, and how is that known?
 
     python -m stages.report stages/recipes/tiny.yaml
 
@@ -14,6 +14,7 @@ from typing import Any
 from align.config import Recipe
 from stages.runner import Stage, StageContext, StageResult, main
 
+TEXT = "report.txt"
 ORDER = ("sft", "reward", "dpo", "ppo")
 
 
@@ -41,10 +42,10 @@ def run(context: StageContext) -> StageResult:
     page, notes = render(summary, samples, metrics, showcase=showcase)
     (context.out / "report.html").write_text(page, encoding="utf-8")
     (context.out / "report.md").write_text(notes, encoding="utf-8")
-    print(table(summary))
     found = verdict(summary)
-    for sentence in (found.headline, *found.sentences):
-        print("\n".join(wrap(sentence, 100)))
+    sentences = (found.headline, *found.sentences)
+    lines = [table(summary), "", *(line for told in sentences for line in wrap(told, 100))]
+    (context.out / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return StageResult(metrics={"report/costs/found": len(found.costs)})
 
 
@@ -53,7 +54,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-STAGE = Stage(name="report", section="evaluate", parents=parents, run=run)
+STAGE = Stage(name="report", section="evaluate", parents=parents, run=run, text=TEXT)
 
 if __name__ == "__main__":
     raise SystemExit(main(STAGE))

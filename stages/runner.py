@@ -66,7 +66,9 @@ def _main(stages: Sequence[Stage], recipe_path: Path, items: Sequence[str]) -> i
     stage = stages[names.index(chosen["method"])]
     command = read_command(recipe_path, rest, section=stage.section)
     with lock(command.run_dir):
-        bring_up_to_date(stage, command)
+        artifact = bring_up_to_date(stage, command)
+    if stage.text is not None:
+        print((artifact.path / stage.text).read_text(encoding="utf-8"), end="")
     return 0
 
 

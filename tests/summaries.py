@@ -36,7 +36,7 @@ def prompt_rows(per_family: int = 32) -> list[dict[str, Any]]:
 def scored(
     mean: float, rng: np.random.Generator, prompts: int, samples: int, *, gold: bool = True
 ) -> Scored:
-    """Answers whose gold lies about `mean`, the same difficulty at equal places for every policy."""
+    """Answers whose gold lies about `mean`, each prompt as hard for all policies."""
     hard = np.random.default_rng(7).normal(0, 0.25, size=(prompts, 1))
     raw = mean + hard * (mean > 0.1) + rng.normal(0, 0.25, size=(prompts, samples))
     length = rng.integers(6, 30, size=(prompts, samples)).astype(float)
@@ -127,9 +127,7 @@ def sample_rows(
     return [
         {
             **row,
-            "prompt": [
-                {"role": "user", "content": prompt if row["language"] == "ko" else english}
-            ],
+            "prompt": [{"role": "user", "content": prompt if row["language"] == "ko" else english}],
             "answers": {key: {"sampled": [one], "greedy": one} for key, one in answers.items()},
         }
         for row in prompt_rows(per_family)

@@ -125,7 +125,7 @@ class Exam:
         return Sheet(sampled, greedy)
 
     def _judged(self, answers: Answers) -> Answered:
-        texts = [[self.tokenizer.decode(content(s)) for s in its] for its in answers]
+        texts = [[str(self.tokenizer.decode(content(s))) for s in its] for its in answers]
         gold = None
         if any(prompt.checks for prompt in self.prompts):
             gold = [
