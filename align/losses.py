@@ -112,7 +112,7 @@ def ppo_policy_loss(
 
     Returns:
         Token mean. Metrics: share of tokens whose gradient the clip removes, KL(old ‖ new) (k3),
-        largest ratio.
+        largest ratio, largest |ratio − 1|.
 
     Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7; dual clip: Ye et al. 2020,
         arXiv:1912.09729, "Dual-clip PPO".
@@ -130,6 +130,7 @@ def ppo_policy_loss(
             "clip_fraction": masked_mean((losses != plain).float(), mask, denominator=denominator),
             "kl_old_new": masked_mean(ratio - 1 - log_ratio, mask, denominator=denominator),
             "ratio_max": torch.where(mask, ratio, torch.zeros_like(ratio)).max(),
+            "ratio_gap_max": (ratio - 1).abs().max(),
         }
     return LossOutput(masked_mean(losses, mask, denominator=denominator), metrics)
 

@@ -147,7 +147,8 @@ class ModelSampler:
     def _cache(self, capacity: int) -> Cache:
         layer_types = getattr(self.model.config, "layer_types", None) or ["full_attention"]
         if set(layer_types) == {"full_attention"}:
-            return GrowingCache(capacity)
+            depth = self.model.config.num_hidden_layers
+            return Cache(layers=[GrowingLayer(capacity) for _ in range(depth)])
         return DynamicCache(config=self.model.config)
 
     def _choose(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,9 +174,8 @@ class GrowingLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            batch, heads, _, _ = key_states.shape
-            shape = (batch, heads, self.capacity)
+        if self.keys is None or self.values is None:
+            shape = (*key_states.shape[:2], self.capacity)
             self.keys = key_states.new_empty(*shape, key_states.shape[-1])
             self.values = value_states.new_empty(*shape, value_states.shape[-1])
             self.is_initialized = True
@@ -186,13 +186,6 @@ class GrowingLayer(DynamicLayer):
 
     def get_seq_length(self) -> int:
         return self.length
-
-
-class GrowingCache(Cache):
-    """A cache of `GrowingLayer`s, one per layer of the model, made as they are first written."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__(layer_class_to_replicate=lambda: GrowingLayer(capacity))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ last True of attention_mask: at the stop token, whether or not its id is also th
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import NamedTuple, Self
 
 from torch import Tensor
 
@@ -64,6 +64,10 @@ class Sequences:
         """Tokens of each sequence, padding apart, int [b]."""
         return self.attention_mask.sum(dim=-1)
 
+    def by_length(self, size: int) -> tuple[Tensor, ...]:
+        """Indices of the rows in groups of at most `size` and of like length, the longest first."""
+        return self.lengths.argsort(descending=True, stable=True).split(size)
+
     def select(self, rows: Tensor) -> Sequences:
         """The given rows, in the given order, without the columns that are now padding only."""
         attention_mask, response_mask = self.attention_mask[rows], self.response_mask[rows]
@@ -76,6 +80,15 @@ class Sequences:
             attention_mask[:, left:right],
             response_mask[:, :width],
         )
+
+
+class Measured(NamedTuple):
+    """What the models say of each response token before an update, each float32 [b, r]."""
+
+    logprobs: Tensor  # nats, of the policy that sampled
+    ref_logprobs: Tensor  # nats
+    values: Tensor
+    entropies: Tensor  # nats, of the policy that sampled
 
 
 @dataclass(frozen=True, slots=True)
