@@ -1,0 +1,277 @@
+"""Proximal policy optimisation of a language model against a reward model.
+
+One iteration is seven steps, and the functions below have their names in their order:
+
+    1  sample     responses of the policy to the next prompts
+    2  score      each response with the reward model; an unfinished one by the missing-EOS rule
+    3  measure    log π of policy and reference, and V, at every response token
+    4  shape      rewards: −kl_coef · k1 on every token, the score on the last
+    5  estimate   advantages and returns by GAE, whitened over the whole rollout
+    6  update     policy and critic: epochs × minibatches, one optimiser step each
+    7  adapt      the KL coefficient and the learning rates
+
+Indices follow the timeline in align/types.py; the formulas are in align/advantages.py and
+align/losses.py. Shapes: b = episodes of the rollout, r = response width.
+
+Source: Schulman et al. 2017, arXiv:1707.06347, algorithm 1; for language models, Ziegler et al.
+2019, arXiv:1909.08593, and Huang et al. 2024, arXiv:2403.17031.
+Differs: the score is on the stop token itself, minibatches are averaged over all of their tokens,
+and whitening sees the whole rollout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from align.advantages import gae, kl_shaped_rewards, missing_eos
+from align.config import PPOConfig
+from align.errors import DivergedError
+from align.kl import adaptive_kl_coef
+from align.logprobs import entropy, token_logprobs
+from align.losses import LossOutput, ppo_policy_loss, ppo_value_loss
+from align.masks import masked_whiten
+from align.optimiser import Optimisers
+from align.ppo_metrics import describe, listed, summarise
+from align.roles import Roles
+from align.rollout import ModelSampler, Sample, collate
+from align.types import Measured, Rollout, Sequences
+
+SAMPLING_BATCH = 256  # rows decoded at once; holds a key-value cache, no gradients
+
+
+class Tracker(Protocol):
+    """Where the metrics of an iteration go."""
+
+    def log(self, step: int, metrics: Mapping[str, float], *, total: int | None = None) -> None: ...
+
+
+def train(
+    roles: Roles, prompts: Sequence[list[int]], config: PPOConfig, *, tracker: Tracker, seed: int
+) -> dict[str, float]:
+    """Run PPO on `roles` in place; return the metrics of the last iteration.
+
+    Raises:
+        DivergedError: a score, loss or gradient is NaN or infinite. No weight has seen it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batches = cycle(prompts, config.rollout_batch_size, generator=generator)
+    optimisers = Optimisers.of(roles, config)
+    kl_coef = config.kl_coef
+    metrics: dict[str, float] = {}
+    for iteration, batch in zip(range(config.iterations), batches, strict=False):
+        samples, sequences = sample(roles, batch, config, generator=generator)
+        scores, raw_scores = score(roles, samples, sequences, config)
+        measured = measure(roles, sequences, config)
+        rewards = shape(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
+        rollout = estimate(rewards, measured, sequences, config)
+        policy_too = iteration >= config.critic_warmup
+        steps = update(
+            roles, rollout, optimisers, config, generator=generator, policy_too=policy_too
+        )
+        metrics = describe(samples, scores, raw_scores, measured, rollout, kl_coef=kl_coef)
+        metrics |= summarise(steps) | optimisers.learning_rates()
+        tracker.log(iteration + 1, listed(metrics), total=config.iterations)
+        kl_coef = adapt(
+            optimisers,
+            config,
+            iteration=iteration,
+            kl_coef=kl_coef,
+            sequence_kl=metrics["ppo/kl/sequence"],
+        )
+    return metrics
+
+
+def cycle(
+    prompts: Sequence[list[int]], size: int, *, generator: torch.Generator
+) -> Iterator[list[list[int]]]:
+    """Batches of `size` prompts without end, every prompt once before any comes again."""
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < size:
+            waiting += torch.randperm(len(prompts), generator=generator).tolist()
+        batch, waiting = waiting[:size], waiting[size:]
+        yield [prompts[index] for index in batch]
+
+
+# 1 ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def sample(
+    roles: Roles, prompts: Sequence[list[int]], config: PPOConfig, *, generator: torch.Generator
+) -> tuple[list[Sample], Sequences]:
+    """One response of the policy to each prompt."""
+    with roles.sampling() as model:
+        sampler = ModelSampler(
+            model,
+            pad_id=roles.pad_id,
+            stop_ids=roles.stop_ids,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            batch_size=SAMPLING_BATCH,
+        )
+        samples = sampler.sample(prompts, generator=generator)
+    return samples, collate(prompts, samples, pad_id=roles.pad_id, device=roles.device)
+
+
+# 2 ------------------------------------------------------------------------------------------------
+
+
+def score(
+    roles: Roles, samples: Sequence[Sample], sequences: Sequences, config: PPOConfig
+) -> tuple[Tensor, Tensor]:
+    """Scores as PPO maximises them, and as the reward model gave them; both [b]."""
+    raw_scores = torch.zeros(len(sequences), device=roles.device)
+    for rows in sequences.by_length(config.micro_batch_size):
+        raw_scores[rows] = roles.scores(sequences.select(rows))
+    if not raw_scores.isfinite().all():
+        raise DivergedError(
+            f"the reward model gave {int((~raw_scores.isfinite()).sum())} of {len(raw_scores)} "
+            "responses a score that is not a number; train it again with a lower learning rate"
+        )
+    scores = (raw_scores - roles.reward_mean) / roles.reward_std
+    if config.reward_clip is not None:
+        scores = scores.clamp(-config.reward_clip, config.reward_clip)
+    finished = torch.tensor([sample.finished for sample in samples], device=roles.device)
+    scores = missing_eos(
+        scores, finished, rule=config.missing_eos, penalty=config.missing_eos_penalty
+    )
+    return scores, raw_scores
+
+
+# 3 ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def measure(roles: Roles, sequences: Sequences, config: PPOConfig) -> Measured:
+    """Log-probabilities and values, by the same computation as the update will use.
+
+    The sampler's own log-probabilities differ from these by the rounding of another path (a
+    key-value cache), which would already count as a change of policy in bfloat16.
+    """
+    measured = Measured(
+        *torch.zeros(4, *sequences.response_mask.shape, device=roles.device).unbind()
+    )
+    temperature = config.temperature
+    for rows in sequences.by_length(config.micro_batch_size):
+        part = sequences.select(rows)
+        ids, logits = part.response_ids, roles.policy_logits(part)
+        readings = (
+            token_logprobs(logits, ids, temperature=temperature),
+            token_logprobs(roles.reference_logits(part), ids, temperature=temperature),
+            roles.values(part),
+            entropy(logits, temperature=temperature),
+        )
+        for whole, reading in zip(measured, readings, strict=True):
+            whole[rows, : part.response_width] = reading
+    return measured
+
+
+# 4 ------------------------------------------------------------------------------------------------
+
+
+def shape(
+    scores: Tensor, measured: Measured, mask: Tensor, config: PPOConfig, *, kl_coef: float
+) -> Tensor:
+    """Reward of each response token, [b, r]."""
+    rewards = kl_shaped_rewards(
+        scores, measured.logprobs, measured.ref_logprobs, mask, kl_coef=kl_coef
+    )
+    return masked_whiten(rewards, mask, shift_mean=False) if config.whiten_rewards else rewards
+
+
+# 5 ------------------------------------------------------------------------------------------------
+
+
+def estimate(
+    rewards: Tensor, measured: Measured, sequences: Sequences, config: PPOConfig
+) -> Rollout:
+    """Advantages and returns of the rollout; whitening touches the advantages only."""
+    mask = sequences.response_mask
+    advantages, returns = gae(
+        rewards, measured.values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
+    )
+    if config.whiten_advantages:
+        advantages = masked_whiten(advantages, mask)
+    return Rollout(sequences, measured.logprobs, measured.values, advantages, returns)
+
+
+# 6 ------------------------------------------------------------------------------------------------
+
+
+def update(
+    roles: Roles,
+    rollout: Rollout,
+    optimisers: Optimisers,
+    config: PPOConfig,
+    *,
+    generator: torch.Generator,
+    policy_too: bool = True,
+) -> list[dict[str, float]]:
+    """Passes over the rollout in shuffled minibatches; the readings of each optimiser step."""
+
+    def policy_loss(part: Rollout, denominator: Tensor) -> LossOutput:
+        logits = roles.policy_logits(part.sequences)
+        return ppo_policy_loss(
+            token_logprobs(logits, part.sequences.response_ids, temperature=config.temperature),
+            part.old_logprobs,
+            part.advantages,
+            part.response_mask,
+            clip_range=config.clip_range,
+            dual_clip=config.dual_clip,
+            denominator=denominator,
+        )
+
+    def value_loss(part: Rollout, denominator: Tensor) -> LossOutput:
+        return ppo_value_loss(
+            roles.values(part.sequences),
+            part.old_values,
+            part.returns,
+            part.response_mask,
+            value_clip_range=config.value_clip_range,
+            denominator=denominator,
+        )
+
+    steps: list[dict[str, float]] = []
+    for _ in range(config.epochs):
+        order = torch.randperm(len(rollout), generator=generator).to(roles.device)
+        for rows in order.split(len(rollout) // config.minibatches):
+            minibatch, size = rollout.select(rows), config.micro_batch_size
+            step = optimisers.value.step(minibatch, value_loss, micro_batch_size=size)
+            if policy_too:
+                step |= optimisers.policy.step(minibatch, policy_loss, micro_batch_size=size)
+            steps.append(step)
+    return steps
+
+
+# 7 ------------------------------------------------------------------------------------------------
+
+
+def adapt(
+    optimisers: Optimisers,
+    config: PPOConfig,
+    *,
+    iteration: int,
+    kl_coef: float,
+    sequence_kl: float,
+) -> float:
+    """Set the learning rates of the next iteration; return its KL coefficient.
+
+    The rates fall linearly from the first iteration towards 0 after the last, or stay. The
+    coefficient steers towards kl_target, if there is one, once the policy moves.
+    """
+    if config.lr_schedule == "linear":
+        optimisers.scale_learning_rates(1 - (iteration + 1) / config.iterations)
+    if config.kl_target is None or iteration < config.critic_warmup:
+        return kl_coef
+    return adaptive_kl_coef(
+        kl_coef,
+        sequence_kl,
+        target=config.kl_target,
+        horizon=config.kl_horizon,
+        episodes=config.rollout_batch_size,
+    )
