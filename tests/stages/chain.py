@@ -1,4 +1,4 @@
-"""A chain of stages that trains nothing, to see what the runner does without waiting for a model."""
+"""A chain of stages that trains nothing: what the runner does, seen without a model."""
 
 from __future__ import annotations
 
