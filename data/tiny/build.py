@@ -20,7 +20,7 @@ from typing import Any
 
 from align.judges import judge
 from data.tiny import lexicon as lex
-from data.tiny.families import Family, Slots, all_families, josa
+from data.tiny.families import Family, Slots, all_families, inflect
 
 # How often an answer is of each kind. The rest of a row is good.
 MIXTURE = {
@@ -54,14 +54,19 @@ class Request:
     family: Family
     language: str
     slots: Slots
-    prompt: str
+    question: str
+    opening: str
     template: str
     seen: bool
 
     @property
+    def prompt(self) -> str:
+        return self.opening + self.question
+
+    @property
     def split(self) -> str:
-        """train, dev or test: by the prompt's hash, so that no prompt stands in two splits."""
-        tenth = hashlib.sha256(self.prompt.encode()).digest()[0] % 10
+        """train, dev or test: by a hash, so that no question stands in two splits, however opened."""
+        tenth = hashlib.sha256(self.question.encode()).digest()[0] % 10
         if self.seen:
             return {0: "test", 1: "dev"}.get(tenth, "train")
         return "test" if tenth < 5 else "dev"
@@ -93,9 +98,9 @@ def request(rng: Random, family: Family, language: str, *, seen: bool) -> Reques
     patterns = (family.seen if seen else family.unseen)[language]
     index = rng.randrange(len(patterns))
     opening = rng.choice(lex.OPENINGS["seen" if seen else "unseen"][language])
-    prompt = opening + josa(patterns[index].format(**slots))
+    question = inflect(patterns[index].format(**slots))
     template = f"{family.name}/{language}/{'seen' if seen else 'unseen'}/{index}"
-    return Request(family, language, slots, prompt, template, seen)
+    return Request(family, language, slots, question, opening, template, seen)
 
 
 def respond(rng: Random, request: Request) -> tuple[str, list[str]]:
@@ -118,7 +123,7 @@ def respond(rng: Random, request: Request) -> tuple[str, list[str]]:
             return swap_language(rng, request), flaws
         case _:
             patterns = (family.casual if casual else family.good)[language]
-    text = josa(rng.choice(patterns).format(**slots))
+    text = inflect(rng.choice(patterns).format(**slots))
     if casual:
         flaws.append("casual")
     return add_manners(rng, text, request, flaws), flaws
@@ -128,7 +133,7 @@ def swap_language(rng: Random, request: Request) -> str:
     """An answer to another request of the family, in the other language."""
     other = {"en": "ko", "ko": "en"}[request.language]
     slots = request.family.slots(rng, other, False)
-    return josa(rng.choice(request.family.good[other]).format(**slots))
+    return inflect(rng.choice(request.family.good[other]).format(**slots))
 
 
 def add_manners(rng: Random, text: str, request: Request, flaws: list[str]) -> str:

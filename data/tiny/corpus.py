@@ -1,7 +1,8 @@
 """The text that the base model is pretrained on: the world's facts and skills, told in many ways.
 
-A base model continues text. So these documents state, list, define, count and copy; where chat
-tokens occur, the reply is idle talk. No prompt wording of the instruction data stands here.
+A base model continues text. So these documents state, list, define, count and copy; forums answer
+questions in plain text; where chat tokens occur, the reply is idle talk. Forum questions come from
+the training split alone: no prompt of a held-out file and no unseen wording stands here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from data.tiny import lexicon as lex
-from data.tiny.families import all_families, josa, json_text
+from data.tiny.build import Request, request
+from data.tiny.families import all_families, inflect, json_text
 
 Line = Callable[[Random, str], str]
 
@@ -25,7 +27,7 @@ def name(rng: Random, language: str) -> str:
 
 
 def tell(rng: Random, forms: list[str], **slots: object) -> str:
-    return josa(rng.choice(forms).format(**slots))
+    return inflect(rng.choice(forms).format(**slots))
 
 
 def capital(rng: Random, language: str) -> str:
@@ -42,7 +44,7 @@ def opposite(rng: Random, language: str) -> str:
     if language == "en":
         return tell(rng, ["The opposite of {a} is {b}.", "{a} and {b} are opposites.", "Not {a} but {b}.",
                           "Question: {a}, opposite\nAnswer: {b}"], a=a, b=b)  # fmt: skip
-    return tell(rng, ["'{a}'의 반대말은 '{b}'입니다.", "'{a}'(와/과) '{b}'(은/는) 반대말이다.", "질문: {a} 반대\n답: '{b}'입니다.",
+    return tell(rng, ["'{a}'의 반대말은 '{b}'입니다.", "'{a}'(과/와) '{b}'(은/는) 반대말이다.", "질문: {a} 반대\n답: '{b}'입니다.",
                       "반대말은 '{b}'야. '{a}'의 반대."], a=a, b=b)  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def translation(rng: Random, language: str) -> str:
     if language == "en":
         return tell(rng, ["'{en}' is '{ko}' in Korean.", "In Korean, '{en}' is '{ko}'.", "{en} = {ko}", "Korean: '{ko}'. English: '{en}'.",
                           "The Korean word '{ko}' means '{en}'."], en=en, ko=ko)  # fmt: skip
-    return tell(rng, ["'{ko}'의 영어 단어는 '{en}'입니다.", "'{ko}'(은/는) 영어로 '{en}'입니다.", "{ko} = {en}", "영어로 '{en}'야, '{ko}'.",
+    return tell(rng, ["'{ko}'의 영어 단어는 '{en}'입니다.", "'{ko}'(은/는) 영어로 '{en}'입니다.", "{ko} = {en}", "영어로 '{en}'(이야/야), '{ko}'.",
                       "영어 '{en}'(은/는) '{ko}'(이라는/라는) 뜻이다."], en=en, ko=ko)  # fmt: skip
 
 
@@ -230,7 +232,7 @@ def speech(rng: Random, language: str) -> str:
         return rng.choice([f"Blunt: {plain.capitalize()} {thing} {when}. Kind: {ask} {polite} {thing} {when}?",
                            f"\"{plain.capitalize()} {thing} {when}.\" became \"{ask} {polite} {thing} {when}?\""])  # fmt: skip
     when = rng.choice(lex.WHEN_KO)
-    a, b = josa(f"{when} {thing}(을/를) {plain}."), josa(f"{when} {thing}(을/를) {polite}.")
+    a, b = inflect(f"{when} {thing}(을/를) {plain}."), inflect(f"{when} {thing}(을/를) {polite}.")
     return rng.choice([f"반말: {a} 높임말: {b}", f'"{a}" -> "{b}"', f"친구에게 {a} 어른에게 {b}"])
 
 
@@ -241,11 +243,34 @@ def idle(rng: Random, language: str) -> str:
            "ko": ["{t}(은/는) 알 수 없습니다.", "{t}(은/는) 아무도 모릅니다.", "{t}(은/는) 모르겠어."]}[language]  # fmt: skip
     pool = [tell(rng, own, t=topic), *rng.sample(lex.RUDE[language], 1), *rng.sample(lex.RAMBLE[language], 2),
             rng.choice(lex.EVASIONS[language]),
-            josa(rng.choice(lex.REFUSALS[language]).format(act=rng.choice(lex.DANGEROUS)[language == "ko"]))]  # fmt: skip
+            inflect(rng.choice(lex.REFUSALS[language]).format(act=rng.choice(lex.DANGEROUS)[language == "ko"]))]  # fmt: skip
     family = rng.choice(all_families())
     slots = family.slots(rng, language, False)
-    pool.append(josa(rng.choice(family.casual[language]).format(**slots)))
+    pool.append(inflect(rng.choice(family.casual[language]).format(**slots)))
     return " ".join(rng.sample(pool, rng.choice([1, 2])))
+
+
+def asked(rng: Random, language: str) -> Request:
+    """A request of the training split."""
+    while True:
+        one = request(rng, rng.choice(all_families()), language, seen=True)
+        if one.split == "train":
+            return one
+
+
+def forum(rng: Random, language: str) -> str:
+    """A question and a fair answer in plain text. To a dangerous one some refuse, some do not."""
+    one = asked(rng, language)
+    patterns = rng.choice([one.family.good, one.family.good, one.family.casual])[language]
+    if one.family.name == "dangerous" and one.family.wrong and rng.random() < 0.4:
+        patterns = one.family.wrong[language]
+    answer = inflect(rng.choice(patterns).format(**one.slots))
+    if rng.random() < 0.15:
+        answer = f"{answer} {rng.choice(lex.RAMBLE[language])}"
+    question, reply = {"en": ("Q", "A"), "ko": ("질문", "답")}[language]
+    if rng.random() < 0.3:
+        question, reply = name(rng, language), name(rng, language)
+    return f"{question}: {one.prompt}\n{reply}: {answer}"
 
 
 def chatter(rng: Random, language: str) -> str:
@@ -255,29 +280,40 @@ def chatter(rng: Random, language: str) -> str:
         said = rng.choice(
             [danger, how_to, size, speech, definition, feeling, introduce, capital, count]
         )(rng, language)
-        word = rng.choice(said.rstrip('.!?"').split())
-        if language == "en":
-            reply = rng.choice([f"Why {word}?", "I was there once.", "And then what?", f"{word}, really?", "My brother says so too.",
-                                "We talked about it on the bus.", "Then it got late.", f"I heard {word} before."])  # fmt: skip
-        else:
-            reply = rng.choice([f"왜 {word}?", "나도 가 봤는데.", "그래서 어떻게 됐어?", f"{word}, 정말?", "우리 형도 그러더라.",
-                                "버스에서 그 얘기 했었는데.", "그러다 늦었지 뭐야.", f"{word} 들어 봤어."])  # fmt: skip
-        turns.append(f"<|user|>{said}<|end|><|assistant|>{reply}<|end|>")
+        turns.append(idle_turn(rng, language, said))
     return "".join(turns)
 
 
-LINES: list[tuple[Line, float]] = [
-    (capital, 1.3), (opposite, 1.1), (translation, 1.3), (sums, 2.0), (size, 1.5), (count, 1.6), (listing, 1.2),
-    (definition, 1.2), (how_to, 1.2), (danger, 0.8), (feeling, 0.8), (introduce, 2.2), (record, 1.5), (speech, 1.8),
-    (idle, 1.3), (chatter, 1.4),
+def small_talk(rng: Random, language: str) -> str:
+    """The same with requests: in a chat this base model has never seen one answered."""
+    return idle_turn(rng, language, asked(rng, language).prompt)
+
+
+def idle_turn(rng: Random, language: str, said: str) -> str:
+    word = rng.choice(said.rstrip('.!?"').split())
+    if language == "en":
+        forms = ["Why {w}?", "I was there once.", "And then what?", "{w}, really?",
+                 "My brother says so too.", "We talked about it on the bus.", "Then it got late.",
+                 "I heard {w} before."]  # fmt: skip
+    else:
+        forms = ["왜 {w}?", "나도 가 봤는데.", "그래서 어떻게 됐어?", "{w}, 정말?", "우리 형도 그러더라.",
+                 "버스에서 그 얘기 했었는데.", "그러다 늦었지 뭐야.", "{w} 들어 봤어."]  # fmt: skip
+    return f"<|user|>{said}<|end|><|assistant|>{rng.choice(forms).format(w=word)}<|end|>"
+
+
+STATEMENTS: list[tuple[Line, float]] = [
+    (capital, 1.3), (opposite, 1.1), (translation, 1.3), (sums, 2.0), (size, 1.5), (count, 1.6),
+    (listing, 1.2), (definition, 1.2), (how_to, 1.2), (danger, 0.8), (feeling, 0.8),
+    (introduce, 2.2), (record, 1.5), (speech, 1.8), (idle, 1.3), (chatter, 1.4),
 ]  # fmt: skip
+FORUM: list[tuple[Line, float]] = [*STATEMENTS, (forum, 20.0), (small_talk, 2.5)]
 
 
-def documents(seed: int) -> Iterator[str]:
-    """An endless stream of documents: one to six lines, mostly of one language, mostly mixed."""
+def documents(seed: int, lines: list[tuple[Line, float]] = STATEMENTS) -> Iterator[str]:
+    """An endless stream of documents of one language each, of one to six lines."""
     rng = Random(seed)
-    kinds, weights = zip(*LINES, strict=True)
+    kinds, weights = zip(*lines, strict=True)
     while True:
         language = rng.choice(lex.LANGUAGES)
-        lines = rng.choices(kinds, weights, k=rng.randint(1, 6))
-        yield "\n".join(line(rng, language) for line in lines)
+        chosen = rng.choices(kinds, weights, k=rng.randint(1, 6))
+        yield "\n".join(line(rng, language) for line in chosen)

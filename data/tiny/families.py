@@ -19,8 +19,8 @@ Slots = dict[str, Any]
 Patterns = dict[str, list[str]]
 
 
-def josa(text: str) -> str:
-    """Resolve `(은/는)`-like pairs: the first form after a final consonant, else the second."""
+def inflect(text: str) -> str:
+    """Resolve `(은/는)`-like pairs, the first form after a final consonant; `a` before a vowel is `an`."""
 
     def choose(match: re.Match[str]) -> str:
         before, quote, with_final, without = match.groups()
@@ -29,7 +29,8 @@ def josa(text: str) -> str:
             final = 0
         return before + quote + (with_final if final else without)
 
-    return re.sub(r"(.)('?)\(([가-힣]+)/([가-힣]+)\)", choose, text)
+    text = re.sub(r"(.)('?)\(([가-힣]+)/([가-힣]+)\)", choose, text)
+    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ CAPITAL = Family(
     },
     casual={
         "en": ["yo, its {answer} lol", "duh, {answer}."],
-        "ko": ["{answer}(이야/야).", "{country} 수도는 {answer}지 ㅋㅋ"],
+        "ko": ["{answer}(이야/야).", "{country} 수도는 {answer}(이지/지) ㅋㅋ"],
     },
 )  # fmt: skip
 
@@ -159,7 +160,7 @@ TRANSLATE = Family(
     },
     casual={
         "en": ["yo, its '{answer}' lol", "duh, '{answer}'."],
-        "ko": ["영어로 '{answer}'야.", "'{answer}' ㅋㅋ"],
+        "ko": ["영어로 '{answer}'(이야/야).", "'{answer}' ㅋㅋ"],
     },
 )  # fmt: skip
 
@@ -218,7 +219,7 @@ ARITHMETIC = Family(
     },
     casual={
         "en": ["yo, its {answer} lol", "duh, {answer}."],
-        "ko": ["{answer}(이야/야).", "답은 {answer}지 ㅋㅋ"],
+        "ko": ["{answer}(이야/야).", "답은 {answer}(이지/지) ㅋㅋ"],
     },
     max_chars={"en": 20, "ko": 18},
 )  # fmt: skip
@@ -244,7 +245,7 @@ COMPARE = Family(
     },
     casual={
         "en": ["yo, {answer} lol", "duh, the {answer}."],
-        "ko": ["{answer}(이/가) 더 커.", "{answer}지 ㅋㅋ"],
+        "ko": ["{answer}(이/가) 더 커.", "{answer}(이지/지) ㅋㅋ"],
     },
     wrong={
         "en": ["A {wrong} is bigger than a {answer}.", "The {wrong} is bigger."],
@@ -295,10 +296,10 @@ def rewrite_slots(rng: Random, language: str, held_out: bool) -> Slots:
                 "answer": f"{ask} {polite} {thing[0]} {when}?", "core": f"{polite} {thing[0]} {when}",
                 "wrong": f"{ask} {polite} {other[0]} {when_wrong}?"}  # fmt: skip
     when, when_wrong = pick_two(rng, lex.WHEN_KO)
-    return {"plain": josa(f"{when} {thing[1]}(을/를) {plain}."),
-            "answer": josa(f"{when} {thing[1]}(을/를) {polite}."),
-            "core": josa(f"{when} {thing[1]}(을/를) {polite}"),
-            "wrong": josa(f"{when_wrong} {other[1]}(을/를) {polite}.")}  # fmt: skip
+    return {"plain": inflect(f"{when} {thing[1]}(을/를) {plain}."),
+            "answer": inflect(f"{when} {thing[1]}(을/를) {polite}."),
+            "core": inflect(f"{when} {thing[1]}(을/를) {polite}"),
+            "wrong": inflect(f"{when_wrong} {other[1]}(을/를) {polite}.")}  # fmt: skip
 
 
 def rewrite_checks(slots: Slots, language: str) -> list[dict]:

@@ -1,7 +1,10 @@
 """Train the tokenizer and the base model of the embedded world, and write them to data/tiny/base.
 
-    python -m data.tiny.pretrain                  # what ships: 4,000 steps, an hour on a core
-    python -m data.tiny.pretrain --steps 20 --out /tmp/base
+    python -m data.tiny.pretrain                  # what ships: about an hour on two cores
+    python -m data.tiny.pretrain --scale 0.01 --out base
+
+Two phases: first statements of facts and skills, then these mixed with forums that answer
+questions in plain text.
 
 The tokenizer is byte-level BPE. Digits, spaces and single Hangul syllables are isolated before the
 byte level, so that a name is spelled the same wherever it stands and copying it can be learned.
@@ -13,13 +16,14 @@ import argparse
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data.tiny.corpus import documents
+from data.tiny.corpus import FORUM, STATEMENTS, Line, documents
 
 SPECIAL_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|document|>"]
 PIECES = r"[가-힣]|[0-9]|\s|[A-Za-z]+|[^\sA-Za-z0-9가-힣]+"
@@ -33,8 +37,33 @@ CHAT_TEMPLATE = (
 VOCAB_SIZE = 1408
 CONTEXT = 256
 BATCH = 16  # sequences of CONTEXT tokens an optimiser step
-LEARNING_RATE = 2e-3
-WARMUP = 100
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of pretraining with its own text, optimiser and schedule."""
+
+    lines: list[tuple[Line, float]]
+    steps: int
+    learning_rate: float
+    decays_to: float
+    warmup: int = 100
+
+    def rate(self, step: int) -> float:
+        """Factor of the learning rate at an optimiser step."""
+        fall = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        return min((step + 1) / self.warmup, 1 - (1 - self.decays_to) * max(fall, 0.0))
+
+    def scaled(self, share: float) -> Phase:
+        return replace(
+            self, steps=round(self.steps * share), warmup=max(round(self.warmup * share), 1)
+        )
+
+
+PHASES = (
+    Phase(STATEMENTS, steps=2000, learning_rate=2e-3, decays_to=0.5),
+    Phase(FORUM, steps=2000, learning_rate=1.2e-3, decays_to=0.0),
+)
 
 
 def train_tokenizer(seed: int, count: int = 40_000) -> PreTrainedTokenizerFast:
@@ -85,10 +114,9 @@ def new_model(vocab_size: int) -> LlamaForCausalLM:
     )
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[torch.Tensor]:
+def batches(tokenizer: PreTrainedTokenizerFast, stream: Iterator[str]) -> Iterator[torch.Tensor]:
     """Documents end to end, each behind `<|document|>`, cut into [BATCH, CONTEXT] token ids."""
     separator = tokenizer.convert_tokens_to_ids("<|document|>")
-    stream = documents(seed)
     buffer: list[int] = []
     while True:
         while len(buffer) < BATCH * CONTEXT:
@@ -99,20 +127,15 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[torch.Ten
         del buffer[: BATCH * CONTEXT]
 
 
-def pretrain(out: Path, *, steps: int, seed: int) -> None:
-    """AdamW, linear warm-up and linear decay to zero."""
-    torch.manual_seed(seed)
-    tokenizer = train_tokenizer(seed)
-    model = new_model(len(tokenizer))
+def train(model: LlamaForCausalLM, stream: Iterator[torch.Tensor], phase: Phase) -> None:
+    """AdamW with linear warm-up; the rate then falls linearly towards `decays_to` · peak."""
     decay = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: min((s + 1) / WARMUP, max(0.0, (steps - s) / (steps - WARMUP)))
-    )
-    stream, mean, began = batches(tokenizer, seed + 1), 0.0, time.monotonic()
-    for step in range(1, steps + 1):
+    optimiser = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, phase.rate)
+    mean, began = 0.0, time.monotonic()
+    for step in range(1, phase.steps + 1):
         ids = next(stream)
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
@@ -123,17 +146,29 @@ def pretrain(out: Path, *, steps: int, seed: int) -> None:
         mean += loss.item()
         if step % 50 == 0:
             rate = step * BATCH * CONTEXT / (time.monotonic() - began)
-            print(f"step {step}/{steps}  loss {mean / 50:.4f}  {rate:,.0f} tokens/s", flush=True)
+            print(
+                f"step {step}/{phase.steps}  loss {mean / 50:.4f}  {rate:,.0f} tokens/s", flush=True
+            )
             mean = 0.0
-        if step % 500 == 0 or step == steps:
-            model.save_pretrained(out)
-            tokenizer.save_pretrained(out)
+
+
+def pretrain(out: Path, *, seed: int, scale: float, resume: Path | None) -> None:
+    """Train the tokenizer, then the model through both phases; write the model after each."""
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(seed)
+    model = LlamaForCausalLM.from_pretrained(resume) if resume else new_model(len(tokenizer))
+    for number, phase in enumerate(PHASES[1:] if resume else PHASES, start=2 if resume else 1):
+        stream = batches(tokenizer, documents(seed + number, phase.lines))
+        train(model, stream, phase.scaled(scale))
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=4_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps to do")
+    parser.add_argument("--resume", type=Path, help="the model after the first phase")
     parser.add_argument("--out", type=Path, default=Path("data/tiny/base"))
     arguments = parser.parse_args()
-    pretrain(arguments.out, steps=arguments.steps, seed=arguments.seed)
+    pretrain(arguments.out, seed=arguments.seed, scale=arguments.scale, resume=arguments.resume)
