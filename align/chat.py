@@ -102,9 +102,8 @@ def encode_answers(
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of a response, without its stop token and without clean-up of spaces."""
-    return tokenizer.decode(
-        list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-    ).strip()
+    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(text).strip()
 
 
 def stop_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -158,7 +157,7 @@ def _render(
     text = tokenizer.apply_chat_template(
         clean, tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=False
     )
-    return text, literals
+    return str(text), literals
 
 
 # A Unicode noncharacter, which no text should hold, numbers the control tokens taken out.

@@ -91,7 +91,7 @@ def load_causal_lm(
             trust_remote_code=False,
             use_safetensors=True,
         )
-    return model.to(device).eval()
+    return _placed(model, device)
 
 
 def load_reward_model(
@@ -130,12 +130,17 @@ def load_reward_model(
             head.weight.copy_(noise / (head.in_features + 1) ** 0.5)
     model.config.get_text_config().pad_token_id = pad_id
     model.config.pad_token_id = pad_id
+    return _placed(model, device)
+
+
+def _placed(model: Any, device: torch.device) -> PreTrainedModel:
     return model.to(device).eval()
 
 
 def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add rows to the embeddings if the tokenizer knows more tokens than the model."""
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > embeddings.num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
 
 
@@ -144,7 +149,7 @@ def lora_config(lora: LoraSection, *, task: Task) -> LoraConfig:
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     return LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a fraction works as well
         lora_dropout=lora.dropout,
         target_modules=targets,
         task_type="CAUSAL_LM" if task == "causal" else "SEQ_CLS",
@@ -198,7 +203,7 @@ def reward_scores(
 
     The position comes from the length, so it is right whatever the last token is.
     """
-    scorer = model.get_base_model() if isinstance(model, PeftModel) else model
+    scorer: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     trunk, head = getattr(scorer, scorer.base_model_prefix), getattr(scorer, HEAD)
     model.eval()
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
@@ -216,8 +221,9 @@ def reward_scores(
             use_cache=False,
         ).last_hidden_state
         last = hidden[torch.arange(len(rows)), (lengths - 1).to(hidden.device)]
-        for i, score in zip(rows, head(last).squeeze(-1).float().tolist(), strict=True):
-            scores[i] = score
+        score = last.float() @ head.weight.float().squeeze(0)  # bfloat16 would round it to .03
+        for i, one in zip(rows, score.tolist(), strict=True):
+            scores[i] = one
     return scores
 
 
@@ -235,13 +241,14 @@ def save(
     folders = [out / "model"]
     if isinstance(model, PeftModel):
         model.peft_config["default"].base_model_name_or_path = str(base)
-        model.save_pretrained(out / "adapter", selected_adapters=["default"])
+        model.save_pretrained(str(out / "adapter"), selected_adapters=["default"])
         folders.append(out / "adapter")
     merged = merge(model)
     if merged.can_generate() and merged.generation_config is not None:
         merged.generation_config.eos_token_id = stop_ids(tokenizer, merged)
         merged.generation_config.pad_token_id = tokenizer.pad_token_id
-    merged.save_pretrained(out / "model")
+    with _quiet():
+        merged.save_pretrained(out / "model")
     for folder in folders:
         tokenizer.save_pretrained(folder)
 
@@ -264,11 +271,10 @@ def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 @contextlib.contextmanager
 def _named(path: Path_, revision: str | None) -> Iterator[None]:
-    """Say which model could not be loaded; keep quiet about heads that are meant to be new."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    """Say which model could not be loaded."""
     try:
-        yield
+        with _quiet():
+            yield
     except (OSError, ValueError) as error:
         at = f" at revision {revision}" if revision else ""
         reason = str(error).strip().splitlines()[0]
@@ -276,5 +282,20 @@ def _named(path: Path_, revision: str | None) -> Iterator[None]:
             f"cannot load a model from {os.fspath(path)!r}{at}: {reason}; give a folder that holds "
             "config.json, model.safetensors and a tokenizer, or a hub name with its revision"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of single files, no warnings about heads that are meant to be new."""
+    level, bars = (
+        transformers.logging.get_verbosity(),
+        transformers.logging.is_progress_bar_enabled(),
+    )
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
     finally:
         transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()

@@ -45,6 +45,7 @@ def detect(row: dict[str, Any]) -> str:
 
 def instruction(row: dict[str, Any], layout: str, where: str) -> Instruction:
     """Read a demonstration."""
+    used: tuple[str, ...]
     match layout:
         case "messages":
             messages, used = _conversation(row), ("messages", "conversations")

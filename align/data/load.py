@@ -60,7 +60,7 @@ def _load(
 ) -> list[Record]:
     records: list[Record] = []
     problems: list[tuple[str, RowError]] = []
-    layout = source.format
+    layout: str = source.format
     rows = 0
     for where, row in read_rows(source):
         rows += 1

@@ -1,0 +1,132 @@
+"""Reward model: preference pairs to a scorer that starts from the SFT policy.
+
+    python -m stages.reward stages/recipes/tiny.yaml trainer.num_train_epochs=1
+
+Reads data.preferences and, to measure accuracy, data.preferences_heldout. The score is read at the
+stop token, in training as in PPO. PPO scales it by its mean and deviation over demonstrations
+(data.instructions): answers the scorer was not trained on, so that a score of 0 means as good as a
+demonstration (Huang 2024, arXiv:2403.17031).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from align.config import DataSource, Recipe
+from align.data import Instruction, Preference, load_instructions, load_preferences
+from stages.runner import Stage, StageContext, StageResult, main
+
+NORMALISED_OVER = 1000
+"""Demonstrations, evenly spaced, over which mean and deviation of the score are taken."""
+
+
+def data(recipe: Recipe) -> dict[str, DataSource | None]:
+    sources = {"preferences": recipe.data.preferences, "instructions": recipe.data.instructions}
+    if recipe.data.preferences_heldout is not None:
+        sources["preferences_heldout"] = recipe.data.preferences_heldout
+    return sources
+
+
+def run(context: StageContext) -> StageResult:
+    # 1. Read and check the rows, before anything heavy is loaded.
+    pairs, demonstrations, heldout = _read(context.recipe)
+
+    from trl import RewardConfig, RewardTrainer
+
+    from align import chat, models
+    from stages import trl_support as support
+
+    # 2. Encode.
+    base = support.Base.of(context, "reward")
+    kept, encoded = support.encode_pairs(base, pairs, "preferences")
+    examples = [
+        {
+            "chosen_ids": row["prompt_ids"] + row["chosen_ids"],
+            "rejected_ids": row["prompt_ids"] + row["rejected_ids"],
+            "length": row["length"],
+        }
+        for row in encoded
+    ]
+
+    # 3. Train.
+    model = base.load("reward")
+    models.disable_dropout(model)
+    trainer = support.trainer(
+        RewardTrainer, RewardConfig, base, examples, task="reward", model=model
+    )
+    metrics = support.fit(trainer, base)
+    metrics |= {"reward/data/rows": len(pairs), "reward/data/too_long": len(pairs) - len(kept)}
+
+    # 4. Measure: scale over demonstrations, accuracy on held-out pairs.
+    def score(sequences: Sequence[Sequence[int]]) -> list[float]:
+        return models.reward_scores(trainer.model, sequences, pad_id=base.tokenizer.pad_token_id)
+
+    step = max(1, len(demonstrations) // NORMALISED_OVER)
+    shown = [chat.encode(base.tokenizer, row.messages)[0] for row in demonstrations[::step]]
+    scores = score(support.within(shown, len, base.max_length, "instructions"))
+    metrics |= {"reward/score/mean": fmean(scores), "reward/score/std": pstdev(scores)}
+    if heldout:
+        kept, encoded = support.encode_pairs(base, heldout, "preferences_heldout")
+        prompts = [row["prompt_ids"] for row in encoded]
+        better, worse = (
+            score([prompt + row[side] for prompt, row in zip(prompts, encoded, strict=True)])
+            for side in ("chosen_ids", "rejected_ids")
+        )
+        metrics |= accuracy(kept, better, worse)
+
+    # 5. Publish.
+    base.publish(trainer.model)
+    handoff = base.handoff(preferences=[[p.prompt, p.chosen, p.rejected] for p in pairs])
+    handoff |= {"reward_mean": fmean(scores), "reward_std": pstdev(scores)}
+    return StageResult(metrics, handoff)
+
+
+def accuracy(
+    pairs: Sequence[Preference], better: Sequence[float], worse: Sequence[float]
+) -> dict[str, float]:
+    """Pairwise accuracy (a tie counts half), margin and loss on held-out pairs, and by family."""
+    margins = [high - low for high, low in zip(better, worse, strict=True)]
+    right = [(1.0 + (m > 0) - (m < 0)) / 2 for m in margins]
+    metrics = {
+        "reward/heldout/accuracy": fmean(right),
+        "reward/heldout/margin": fmean(margins),
+        "reward/heldout/loss": fmean(math.log1p(math.exp(-abs(m))) - min(m, 0) for m in margins),
+        "reward/heldout/pairs": len(pairs),
+    }
+    families = defaultdict(list)
+    for pair, one in zip(pairs, right, strict=True):
+        if "family" in pair.extra:
+            families[str(pair.extra["family"])].append(one)
+    return metrics | {f"reward/family/{name}": fmean(families[name]) for name in sorted(families)}
+
+
+def _read(recipe: Recipe) -> tuple[list[Preference], list[Instruction], list[Preference]]:
+    """Training pairs, demonstrations, and the held-out pairs whose prompt was not trained on."""
+    preferences, instructions = recipe.data.preferences, recipe.data.instructions
+    assert preferences and instructions, "the runner refuses a recipe without them"
+    pairs = load_preferences(preferences, warn=print)
+    demonstrations = load_instructions(instructions, warn=print)
+    if recipe.data.preferences_heldout is None:
+        return pairs, demonstrations, []
+    rows = load_preferences(recipe.data.preferences_heldout, warn=print)
+    trained = {str(pair.prompt) for pair in pairs}
+    heldout = [pair for pair in rows if str(pair.prompt) not in trained]
+    if len(heldout) < len(rows):
+        print(f"data.preferences_heldout: {len(rows) - len(heldout)} pairs left out: trained on")
+    return pairs, demonstrations, heldout
+
+
+STAGE = Stage(
+    name="reward",
+    run=run,
+    section="reward",
+    parents=("sft",),
+    data=data,
+    headline=("reward/train/loss", "reward/train/accuracy"),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STAGE))

@@ -1,0 +1,112 @@
+"""RLHF: the SFT policy aligned with preferences, by PPO on a reward model or by DPO on pairs.
+
+    python -m stages.rlhf stages/recipes/tiny.yaml method=ppo kl_coef=0.3
+    python -m stages.rlhf stages/recipes/tiny.yaml method=dpo trainer.beta=0.1
+
+PPO reads data.prompts and is our own (align/ppo.py); DPO reads data.preferences and is trained by
+TRL. Both start from the published SFT policy, and both have it as their reference.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from align.config import DataSource, Recipe
+from align.data import load_preferences, load_prompts
+from stages.runner import Stage, StageContext, StageResult, main
+
+STEP_ZERO_TOLERANCE = 1e-4
+"""Nats; TRL logs four decimals."""
+
+
+def ppo_data(recipe: Recipe) -> dict[str, DataSource | None]:
+    return {"prompts": recipe.data.prompts}
+
+
+def run_ppo(context: StageContext) -> StageResult:
+    source, config = context.recipe.data.prompts, context.recipe.ppo
+    assert source is not None, "the runner refuses a recipe without it"
+    rows = load_prompts(source, warn=print)
+
+    from align import chat, ppo
+    from stages import trl_support as support
+    from stages.ppo_roles import build_roles
+
+    base = support.Base.of(context, "ppo")
+    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in rows]
+    longest = base.max_length - config.max_new_tokens
+    prompts = support.within(encoded, len, longest, "prompts")
+    roles = build_roles(base)
+    metrics = ppo.train(roles, prompts, config, tracker=context.tracker, seed=context.seed)
+    base.publish(roles.trained_policy())
+    metrics |= {"ppo/data/rows": len(rows), "ppo/data/too_long": len(rows) - len(prompts)}
+    return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
+
+
+def dpo_data(recipe: Recipe) -> dict[str, DataSource | None]:
+    return {"preferences": recipe.data.preferences}
+
+
+def run_dpo(context: StageContext) -> StageResult:
+    source = context.recipe.data.preferences
+    assert source is not None, "the runner refuses a recipe without it"
+    pairs = load_preferences(source, warn=print)
+
+    from trl import DPOConfig, DPOTrainer
+
+    from align import models
+    from stages import trl_support as support
+
+    class EncodedDPOTrainer(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset  # encoded by us; TRL would render and tokenise it again
+
+    base = support.Base.of(context, "dpo")
+    kept, encoded = support.encode_pairs(base, pairs, "preferences")
+    # With LoRA the reference is the policy with its adapter off. Without, it is a second copy: left
+    # to itself, TRL would load whatever the model's config names.
+    policy, reference = base.load(), base.load() if base.section.lora is None else None
+    for model in filter(None, (policy, reference)):
+        models.disable_dropout(model)
+    trainer = support.trainer(
+        EncodedDPOTrainer, DPOConfig, base, encoded, model=policy, ref_model=reference
+    )
+    metrics = support.fit(trainer, base)
+    first = next(row for row in trainer.state.log_history if row["step"] == 1)
+    check_first_step(trainer.args.loss_type, first)
+    base.publish(trainer.model)
+    metrics |= {"dpo/first/loss": first["loss"], "dpo/first/margin": first["rewards/margins"]}
+    metrics |= {"dpo/data/rows": len(pairs), "dpo/data/too_long": len(pairs) - len(kept)}
+    rows = [[p.prompt, p.chosen, p.rejected] for p in pairs]
+    return StageResult(metrics, base.handoff(preferences=rows))
+
+
+def check_first_step(loss_types: list[str], first: dict[str, float]) -> None:
+    """Before the first update the policy is the reference: rewards 0, loss ln 2."""
+    rewards = max(abs(first["rewards/chosen"]), abs(first["rewards/rejected"]))
+    assert rewards < STEP_ZERO_TOLERANCE, f"the reference is not the policy's start: {first}"
+    if loss_types == ["sigmoid"]:
+        assert abs(first["loss"] - math.log(2)) < STEP_ZERO_TOLERANCE, first
+
+
+PPO = Stage(
+    name="ppo",
+    run=run_ppo,
+    section="ppo",
+    parents=("sft", "reward"),
+    data=ppo_data,
+    headline=("ppo/reward/score", "ppo/kl/sequence", "ppo/response/length"),
+)
+DPO = Stage(
+    name="dpo",
+    run=run_dpo,
+    section="dpo",
+    parents=("sft",),
+    data=dpo_data,
+    headline=("dpo/train/loss", "dpo/rewards/accuracies", "dpo/rewards/margins"),
+)
+STAGES = (PPO, DPO)
+
+if __name__ == "__main__":
+    raise SystemExit(main(*STAGES))

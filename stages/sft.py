@@ -1,0 +1,71 @@
+"""SFT: instructions to a policy that answers and stops.
+
+    python -m stages.sft stages/recipes/tiny.yaml trainer.learning_rate=1e-4
+
+Reads data.instructions. The loss is on the assistant's tokens and their stop tokens only.
+"""
+
+from __future__ import annotations
+
+from align.config import DataSource, Recipe
+from align.data import load_instructions
+from stages.runner import Stage, StageContext, StageResult, main
+
+IGNORED = -100
+"""Label of a token that carries no loss (PyTorch's ignore_index)."""
+
+
+def data(recipe: Recipe) -> dict[str, DataSource | None]:
+    return {"instructions": recipe.data.instructions}
+
+
+def run(context: StageContext) -> StageResult:
+    # 1. Read and check the demonstrations, before anything heavy is loaded.
+    source = context.recipe.data.instructions
+    assert source is not None, "the runner refuses a recipe without it"
+    rows = load_instructions(source, warn=print)
+
+    from trl import SFTConfig, SFTTrainer
+
+    from align import chat
+    from stages import trl_support as support
+
+    # 2. Encode: every answer counts once, the prompt never.
+    base = support.Base.of(context, "sft")
+    encoded = [pair for row in rows for pair in chat.encode_answers(base.tokenizer, row.messages)]
+    kept = support.within(encoded, lambda pair: len(pair[0]), base.max_length, "instructions")
+    examples = [
+        {
+            "input_ids": ids,
+            "labels": [
+                token if counts else IGNORED for token, counts in zip(ids, mask, strict=True)
+            ],
+            "length": len(ids),
+        }
+        for ids, mask in kept
+    ]
+
+    # 3. Train and publish.
+    packing = bool(context.recipe.sft.trainer.get("packing"))
+    fixed = {
+        "dataset_kwargs": {"skip_prepare_dataset": not packing},
+        "max_length": base.max_length if packing else None,
+    }
+    trainer = support.trainer(SFTTrainer, SFTConfig, base, examples, fixed=fixed, model=base.load())
+    metrics = support.fit(trainer, base)
+    base.publish(trainer.model)
+    metrics["sft/data/rows"] = len(rows)
+    metrics["sft/data/too_long"] = len(encoded) - len(kept)
+    return StageResult(metrics, base.handoff(instructions=[row.messages for row in rows]))
+
+
+STAGE = Stage(
+    name="sft",
+    run=run,
+    section="sft",
+    data=data,
+    headline=("sft/train/loss", "sft/train/mean_token_accuracy"),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STAGE))
