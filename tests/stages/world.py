@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages import reward, rlhf, sft
+from stages import evaluate, reward, rlhf, sft
 from stages.runner import main
 from tests import tiny
 
-STAGES = {"sft": (sft.STAGE,), "reward": (reward.STAGE,), "dpo": rlhf.STAGES, "ppo": rlhf.STAGES}
+STAGES = {
+    "sft": (sft.STAGE,),
+    "reward": (reward.STAGE,),
+    "dpo": rlhf.STAGES,
+    "ppo": rlhf.STAGES,
+    "evaluate": (evaluate.STAGE,),
+}
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
 
 
@@ -40,14 +45,12 @@ class World:
         folder: Path,
         *,
         model: PreTrainedModel | None = None,
-        template: str = tiny.CHAT_TEMPLATE,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         recipe: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.base = folder, folder / "base"
         (model or tiny.llama(1)).save_pretrained(self.base)
-        tokenizer = copy.deepcopy(tiny.tokenizer())
-        tokenizer.chat_template = template
-        tokenizer.save_pretrained(self.base)
+        (tokenizer or tiny.tokenizer()).save_pretrained(self.base)
         self.recipe = recipe or self._recipe()
 
     def _recipe(self) -> dict[str, Any]:
