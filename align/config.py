@@ -33,7 +33,7 @@ class ModelConfig(Section):
     revision: str | None = None
     """Commit or tag on the hub. A hub name without one would not name the same weights twice."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on CUDA, float32 on CPU."""
+    """auto: bfloat16 on CUDA, float32 on CPU; weights trained in full stay float32 on both."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 2
     """torch threads on CPU. Results are bit-identical for equal thread counts only."""
@@ -198,7 +198,7 @@ class PPOConfig(Section):
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     normalise_reward: bool = True
-    """Scores use the mean and deviation that the reward stage measured on its training pairs."""
+    """Scores use the mean and deviation that the reward stage measured on demonstrations."""
     reward_clip: Positive | None = None
     temperature: Positive = 1.0
     max_new_tokens: Count = 64

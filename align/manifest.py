@@ -38,7 +38,7 @@ class Handoff(BaseModel):
     template_hash: str | None = None
     reward_mean: float | None = None
     reward_std: float | None = None
-    """Of the raw score over the chosen and rejected responses of the training pairs."""
+    """Of the raw score over the demonstrations (data.instructions)."""
     splits: dict[str, str] = Field(default_factory=dict)
     """Hash of the rows used, by data source."""
 
