@@ -19,6 +19,8 @@ from align.evaluation.scoring import Answers, Decoding, answer, kl_to_reference
 from align.evaluation.summary import Scored
 from align.judges import judge
 
+KL_ANSWERS = 512
+"""Answers whose KL is measured, if there are that many: whole distributions need few of them."""
 Score = Callable[[list[list[int]]], list[float]]
 """Token sequences → rewards."""
 
@@ -69,7 +71,7 @@ class Answered:
                     "text": self.texts[prompt][s],
                     "gold": None if gold is None or np.isnan(gold) else gold,
                     "reward": self.reward[prompt][s],
-                    "kl": None if self.kl is None else self.kl[prompt][s],
+                    "kl": self.kl[prompt][s] if self.kl and s < len(self.kl[prompt]) else None,
                     "tokens": len(sample.response),
                     "stopped": sample.finished,
                 }
@@ -111,16 +113,13 @@ class Exam:
             self._judged(answer(policy, self.ids, decoding, temperature=t, samples=n))
             for t, n in ((config.temperature, config.samples_per_prompt), (0.0, 1))
         )
+        measured = max(1, KL_ANSWERS // len(self.prompts))
+        followed = [its[:measured] for its in sampled.answers]
         if policy is reference:
-            sampled.kl = [[0.0] * len(its) for its in sampled.answers]
+            sampled.kl = [[0.0] * len(its) for its in followed]
         else:
             sampled.kl = kl_to_reference(
-                policy,
-                reference,
-                self.ids,
-                sampled.answers,
-                decoding,
-                temperature=config.temperature,
+                policy, reference, self.ids, followed, decoding, temperature=config.temperature
             )
         return Sheet(sampled, greedy)
 

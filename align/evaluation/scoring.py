@@ -18,6 +18,8 @@ from align.rollout import ModelSampler, Sample, buckets, collate
 
 LOGITS_AT_ONCE = 2**25
 """Logits of one model held in one piece: 128 MB in float32."""
+LONGEST = 2**20
+"""More tokens than any prompt has."""
 
 Prompts = Sequence[Sequence[int]]
 Answers = list[list[Sample]]
@@ -112,4 +114,8 @@ def _batches(
     """Indices in groups of like length whose logits fit into LOGITS_AT_ONCE."""
     widest = max(len(sample.response) for _, sample in pairs) + 1
     size = max(1, min(batch_size, LOGITS_AT_ONCE // (widest * vocabulary)))
-    yield from buckets([len(prompt) + len(sample.response) for prompt, sample in pairs], size)
+    # A batch is as wide as its longest prompt and its longest answer together, and the answer's
+    # columns cost most (logits): neighbours in length of answer waste least.
+    yield from buckets(
+        [len(sample.response) * LONGEST + len(prompt) for prompt, sample in pairs], size
+    )

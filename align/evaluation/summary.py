@@ -35,7 +35,7 @@ class Scored:
     """Rule judge in [0, 1]; NaN at prompts without checks, None if no prompt has any."""
     reward: Floats
     kl: Floats | None
-    """Nats per answer; None where it was not measured (greedy)."""
+    """Nats per answer, [p, the first of s]; None where it was not measured (greedy)."""
     length: Floats
     """Tokens, the stop token included."""
     stopped: Floats
@@ -125,9 +125,9 @@ class Summariser:
         """One policy's entry; `reference` is None for the reference itself."""
         entry = self.answers(sampled)
         if sampled.kl is not None:
-            nats = sampled.kl.sum(axis=1)
-            entry["kl_sequence"] = self.estimate(sampled.kl.mean(axis=1))
-            entry["kl_token"] = self.estimate(nats, sampled.length.sum(axis=1))
+            nats, tokens = sampled.kl, sampled.length[:, : sampled.kl.shape[1]]
+            entry["kl_sequence"] = self.estimate(nats.mean(axis=1))
+            entry["kl_token"] = self.estimate(nats.sum(axis=1), tokens.sum(axis=1))
         entry |= {"gold_gain": None, "reward_gain": None, "win_rate": None}
         if reference is not None:
             entry |= self._against(sampled, reference)
@@ -172,9 +172,7 @@ def summarise(
         for name, scored in sampled.items()
     }
     judged = 0 if reference.gold is None else int((~np.isnan(reference.gold[:, 0])).sum())
-    counts = {name: len(indices) for name, indices in groups.flat.items()}
-    counts |= {
-        key: {name: len(indices) for name, indices in parts.items()}
-        for key, parts in groups.named.items()
-    }
+    counts: dict[str, Any] = {name: len(indices) for name, indices in groups.flat.items()}
+    for key, parts in groups.named.items():
+        counts[key] = {name: len(indices) for name, indices in parts.items()}
     return {"policies": policies, "prompts": {**counts, "judged": judged}}

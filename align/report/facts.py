@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from align.report.text import MISSING, interval, name, number
@@ -76,17 +78,18 @@ def _parts(policies: Mapping[str, Any], key: str, *, sign: bool = False) -> list
     """All, seen, unseen and the languages."""
     known = next(entry[key] for entry in policies.values() if entry[key] is not None)
 
-    def line(label: str, part: Callable[[Any], Any]) -> Line:
-        cells = [
-            cell(part(entry[key]) if entry[key] else None, sign=sign) for entry in policies.values()
-        ]
+    def line(label: str, part: Callable[[Mapping[str, Any]], Any]) -> Line:
+        cells = [cell(part(e[key]) if e[key] else None, sign=sign) for e in policies.values()]
         return Line(label, f"n = {part(known)['n']}", cells)
 
-    lines = [line(label, lambda e, p=p: e[p]) for p, label in PARTS if known[p] is not None]
-    return lines + [
-        line(LANGUAGES.get(code, code), lambda e, c=code: e["language"][c])
-        for code in known["language"]
+    flat = [line(label, itemgetter(part)) for part, label in PARTS if known[part] is not None]
+    return flat + [
+        line(LANGUAGES.get(code, code), partial(_language, code)) for code in known["language"]
     ]
+
+
+def _language(code: str, slices: Mapping[str, Any]) -> Any:
+    return slices["language"][code]
 
 
 def _against(policies: Mapping[str, Any]) -> list[Line]:
