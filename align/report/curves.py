@@ -13,20 +13,18 @@ from align.report.pictures import Curve, curve
 MOST_CURVES = 9
 FEWEST_POINTS = 2
 WORTH_SEEING = (
-    r"(^|[/_])loss$",
+    r"(^|train/|eval/)loss$",
     r"accurac",
-    r"gold",
-    r"(^|[/_])(reward|score)s?([/_]mean)?$",
-    r"margin",
-    r"(^|[/_])kl([/_]|$)",
-    r"entropy",
-    r"length",
-    r"(stop|finished|eos)",
-    r"explained_variance",
-    r"clip",
-    r"grad_norm",
-    r"loss",
-    r"reward",
+    r"reward/score$",
+    r"kl/sequence$",
+    r"response/length$",
+    r"stop_rate$",
+    r"rewards/|mean_reward$|margin",
+    r"entropy$",
+    r"explained_variance$",
+    r"policy/clip_fraction$",
+    r"(policy|value)/loss$",
+    r"train/grad_norm$",
 )
 """Patterns of metric names, the first to be drawn first."""
 
@@ -53,8 +51,12 @@ def stage_curves(stage: str, rows: Sequence[Mapping[str, Any]]) -> StageCurves:
     drawable = {key: found for key, found in series.items() if len(found[0]) >= FEWEST_POINTS}
     ranked = sorted(drawable, key=lambda key: (_rank(key), key))
     chosen = [key for key in ranked if _rank(key) < len(WORTH_SEEING)][:MOST_CURVES]
-    curves = [curve(key.removeprefix(f"{stage}/"), *drawable[key]) for key in chosen]
+    curves = [curve(_title(stage, key), *drawable[key]) for key in chosen]
     return StageCurves(stage, curves, len(drawable) - len(chosen))
+
+
+def _title(stage: str, key: str) -> str:
+    return key.removeprefix(f"{stage}/").removeprefix("train/")
 
 
 def _rank(key: str) -> int:

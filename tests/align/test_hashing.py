@@ -102,3 +102,10 @@ def test_comments_docstrings_and_layout_do_not_count_but_code_does(code):
     assert closure(code) == before
     (code / "align" / "b.py").write_text("X = 2\n")
     assert [name for name in before if closure(code)[name] != before[name]] == ["align/b.py"]
+
+
+def test_templates_of_a_package_that_is_imported_count(code):
+    before = closure(code)
+    old(code / "align" / "data" / "page.html.j2", "{{ title }}")
+    old(code / "align" / "data" / "notes.txt", "not rendered")
+    assert set(closure(code)) - set(before) == {"align/data/page.html.j2"}

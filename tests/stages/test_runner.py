@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -37,6 +38,12 @@ def test_a_stage_runs_once_and_is_then_up_to_date(run):
     published = everything("runs/r/sft")
     assert run(chain.SFT) == (0, "sft      up to date\n", "")
     assert everything("runs/r/sft") == published
+
+
+def test_a_stage_shows_its_text_also_when_it_is_up_to_date(run):
+    shown = dataclasses.replace(chain.SFT, text="model/weights")
+    assert run(shown)[1].endswith("sft0")
+    assert run(shown)[1] == "sft      up to date\nsft0"
 
 
 def test_an_up_to_date_stage_is_newer_than_its_parents_for_make(run):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from align.report.curves import stage_curves
+from align.ppo_metrics import METRICS
+from align.report.curves import MOST_CURVES, stage_curves
 from align.report.pictures import UNIT, curve, families, nice_axis, overview, reward_accuracy
 from tests import summaries
 
@@ -79,11 +80,19 @@ def test_a_long_curve_is_drawn_as_means_of_stretches() -> None:
 
 def test_curves_leave_out_what_is_no_number_and_count_what_is_not_drawn() -> None:
     rows = [
-        {"step": 1, "time": 9.0, "ppo/policy/loss": 1.0, "ppo/objective/kl": 0.0, "ppo/lr": 1.0},
-        {"step": 2, "time": 9.0, "ppo/policy/loss": "nan", "ppo/objective/kl": 2.0, "ppo/lr": 0.5},
+        {"step": 1, "time": 9.0, "ppo/policy/loss": 1.0, "ppo/kl/sequence": 0.0, "ppo/lr": 1.0},
+        {"step": 2, "time": 9.0, "ppo/policy/loss": "nan", "ppo/kl/sequence": 2.0, "ppo/lr": 0.5},
         {"step": 3, "time": 9.0, "ppo/policy/loss": 0.5, "ppo/note": "text", "ppo/once/loss": 1.0},
     ]
     found = stage_curves("ppo", rows)
-    assert [c.title for c in found.curves] == ["policy/loss", "objective/kl"]
-    assert found.curves[0].steps == (1, 3)
+    assert [c.title for c in found.curves] == ["kl/sequence", "policy/loss"]
+    assert found.curves[1].steps == (1, 3)
     assert found.others == 1
+
+
+def test_every_ppo_metric_worth_a_picture_gets_one() -> None:
+    rows = [{"step": step, **dict.fromkeys(METRICS, float(step))} for step in (1, 2)]
+    titles = [c.title for c in stage_curves("ppo", rows).curves]
+    assert len(titles) == MOST_CURVES
+    assert titles[:4] == ["reward/score", "kl/sequence", "response/length", "response/stop_rate"]
+    assert {"policy/loss", "value/loss", "value/explained_variance"} <= set(titles)
