@@ -36,6 +36,9 @@ CHAT_TEMPLATE = (
 )
 VOCAB_SIZE = 1408
 CONTEXT = 256
+POSITIONS = (
+    1024  # rotary: free of weights; beyond CONTEXT they are learned by fine-tuning, if at all
+)
 BATCH = 16  # sequences of CONTEXT tokens an optimiser step
 
 
@@ -88,7 +91,7 @@ def train_tokenizer(seed: int, count: int = 40_000) -> PreTrainedTokenizerFast:
         pad_token="<|pad|>",
         eos_token="<|end|>",
         padding_side="left",
-        model_max_length=CONTEXT,
+        model_max_length=POSITIONS,
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
@@ -105,7 +108,7 @@ def new_model(vocab_size: int) -> LlamaForCausalLM:
             num_hidden_layers=4,
             num_attention_heads=6,
             num_key_value_heads=6,
-            max_position_embeddings=CONTEXT,
+            max_position_embeddings=POSITIONS,
             tie_word_embeddings=True,
             pad_token_id=0,
             eos_token_id=1,
