@@ -123,14 +123,21 @@ def test_accuracy_counts_ties_half_and_families_apart():
     assert metrics["reward/heldout/loss"] == pytest.approx(fmean(losses))
 
 
-def test_dropout_is_off_while_it_trains(world, monkeypatch):
+def test_dropout_is_off_while_it_trains(tmp_path, monkeypatch):
     from trl import RewardTrainer
 
+    model = tiny.llama(1)
+    model.config.attention_dropout = 0.5
+    world = World(tmp_path, model=model)
     world.recipe["reward"]["lora"] = LORA
+    assert world.run("sft") == 0
     rates = []
 
     def record(trainer, _):
-        rates.extend(m.p for m in trainer.model.modules() if isinstance(m, torch.nn.Dropout))
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                rates.append(module.p)
+            rates.append(getattr(module, "attention_dropout", 0.0))
 
     seen_batches(monkeypatch, RewardTrainer, record)
     assert world.run("reward") == 0

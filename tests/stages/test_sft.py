@@ -11,6 +11,7 @@ from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights
 
 STOP = 1
+EXPLODE = ("trainer.learning_rate=1e30", "trainer.max_grad_norm=1e30")
 
 
 @pytest.fixture
@@ -108,7 +109,11 @@ def test_a_max_length_that_drops_most_rows_is_refused(world, capsys):
 @pytest.mark.parametrize(
     ("items", "code", "line"),
     [
-        (["trainer.learning_rate=1e30", "trainer.max_grad_norm=1e30"], 4, "lower trainer.learning"),
+        (
+            ["trainer.learning_rate=1e30", "trainer.max_grad_norm=1e30"],
+            4,
+            "error: loss=nan at step 2; lower",
+        ),
         (["trainer.eval_strategy=steps"], 2, "sft.trainer: "),
         (["model.device=cuda"], 2, "device=cuda"),
     ],
