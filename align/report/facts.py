@@ -188,7 +188,7 @@ def scores(answer: Mapping[str, Any]) -> str:
     parts = [] if answer["gold"] is None else [f"gold {number(answer['gold'])}"]
     parts.append(f"reward {number(answer['reward'])}")
     parts.append(f"{answer['tokens']} tokens{'' if answer['stopped'] else ', cut'}")
-    return " · ".join(parts)
+    return "\u00a0· ".join(part.replace(" ", "\u00a0") for part in parts)
 
 
 def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

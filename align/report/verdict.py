@@ -51,7 +51,7 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     }
     costs = tuple(cost for key in trained for cost in _costs(key, policies))
     return Verdict(
-        _headline(changes, judge),
+        _headline(changes, judge, costly=bool(costs)),
         (
             _what_changed(policies, changes, judge),
             _elsewhere(policies, trained, judge),
@@ -71,7 +71,7 @@ def change(before: dict[str, Any], after: dict[str, Any]) -> Change:
     return "worse" if after["high"] < before["low"] else "unclear"
 
 
-def _headline(changes: dict[str, Change], judge: str) -> str:
+def _headline(changes: dict[str, Change], judge: str, *, costly: bool) -> str:
     better = [name(key) for key, found in changes.items() if found == "better"]
     worse = [name(key) for key, found in changes.items() if found == "worse"]
     if not changes:
@@ -83,10 +83,11 @@ def _headline(changes: dict[str, Change], judge: str) -> str:
         return f"No: {listing(worse)} became worse than SFT{also}."
     if not better:
         return "No measurable change."
+    price = ", at a cost" if costly else ""
     if len(better) < len(changes):
         rest = [name(key) for key, found in changes.items() if found == "unclear"]
-        return f"In part: {listing(better)} did, {listing(rest)} shows no measurable change."
-    return f"Yes: {listing(better)} answer{'s' if len(better) == 1 else ''} better than SFT."
+        return f"In part{price}: {listing(better)} did, {listing(rest)} shows no measurable change."
+    return f"Yes{price}: {listing(better)} answer{'s' if len(better) == 1 else ''} better than SFT."
 
 
 def _what_changed(policies: dict[str, Any], changes: dict[str, Change], judge: str) -> str:

@@ -49,5 +49,6 @@ def test_cell_parts_mean_and_interval() -> None:
 
 def test_scores_of_an_answer() -> None:
     answer = {"gold": 0.87, "reward": -1.2, "tokens": 14, "stopped": False}
-    assert scores(answer) == "gold 0.87 · reward −1.20 · 14 tokens, cut"
-    assert scores(answer | {"gold": None, "stopped": True}) == "reward −1.20 · 14 tokens"
+    assert scores(answer).replace("\u00a0", " ") == "gold 0.87 · reward −1.20 · 14 tokens, cut"
+    plain = scores(answer | {"gold": None, "stopped": True})
+    assert plain == "reward\u00a0−1.20\u00a0· 14\u00a0tokens"  # breaks between facts only

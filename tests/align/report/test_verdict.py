@@ -154,6 +154,7 @@ def test_costs_are_named(change_it: Callable[[dict[str, Any]], None], cost: str 
     assert found.costs == (() if cost is None else (cost,))
     if cost is not None:
         assert found.sentences[2] == f"What it cost: {cost}."
+        assert found.headline == "Yes, at a cost: DPO and PPO answer better than SFT."
 
 
 def test_more_than_four_costs_are_counted_in_the_sentence_and_listed_in_full() -> None:
