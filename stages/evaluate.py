@@ -9,16 +9,14 @@ memory at a time · 3 score with the reward model · 4 score the held-out pairs 
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from align.config import DataSource, EvaluateConfig, Recipe
+from align.config import DataSource, Recipe
 from stages.runner import Stage, StageContext, StageResult, main
 
 if TYPE_CHECKING:
     from align.evaluation.exam import Exam, Sheet
-
 
 TEXT = "summary.txt"
 
@@ -33,46 +31,45 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
     sources = {"evaluation": recipe.data.evaluation}
     if recipe.data.preferences_heldout is not None:
         sources["preferences_heldout"] = recipe.data.preferences_heldout
+        if recipe.data.preferences is not None:  # to leave out pairs that were trained on
+            sources["preferences"] = recipe.data.preferences
     return sources
 
 
 def run(context: StageContext) -> StageResult:
     from align import models
     from align.evaluation.exam import read_exam, read_pairs, score_pairs
+    from align.evaluation.record import provenance, write
     from align.evaluation.reward_card import reward_card
-    from align.evaluation.summary import FORMAT, summarise
+    from align.evaluation.summary import FORMAT, headlines, summarise
     from align.report.terminal import table
 
     recipe, config = context.recipe, context.recipe.evaluate
-    device = models.find_device(recipe.model.device)
     tokenizer = models.load_tokenizer(context.parents["sft"].model)
 
     # 1 read prompts and pairs
-    sft = _load(context, "sft", device)
+    sft = _load(context, "sft")
     limit = getattr(sft.config, "max_position_embeddings", None)
     assert recipe.data.evaluation is not None
     exam = read_exam(recipe.data.evaluation, tokenizer, config, limit=limit, seed=context.seed)
-    pairs = read_pairs(recipe.data.preferences_heldout, tokenizer, limit=limit)
+    heldout, trained = recipe.data.preferences_heldout, recipe.data.preferences
+    pairs = read_pairs(heldout, trained, tokenizer, limit=limit)
 
     # 2 answer, one policy in memory at a time
-    sheets = {}
-    for step, name in enumerate(config.policies, start=1):
-        policy = sft if name == "sft" else _load(context, name, device)
-        models.fit_embeddings(policy, tokenizer)
-        sheets[name] = exam.sit(policy, sft, stop_ids=models.stop_ids(tokenizer, sft))
-        _log(context, step, name, sheets[name], config)
-        del policy
+    sheets = _sheets(context, exam, sft)
+    device = sft.device
     del sft
 
     # 3 score with the reward model
-    pad_id = tokenizer.pad_token_id
     judge = models.load_reward_model(
-        context.parents["reward"].model, pad_id=pad_id, dtype=recipe.model.dtype, device=device
+        context.parents["reward"].model,
+        pad_id=tokenizer.pad_token_id,
+        dtype=recipe.model.dtype,
+        device=device,
     )
-
-    def score(sequences: list[list[int]]) -> list[float]:
-        return models.reward_scores(judge, sequences, pad_id=pad_id, batch_size=config.batch_size)
-
+    score = partial(
+        models.reward_scores, judge, pad_id=tokenizer.pad_token_id, batch_size=config.batch_size
+    )
     for sheet in sheets.values():
         exam.reward(sheet, score)
 
@@ -89,7 +86,7 @@ def run(context: StageContext) -> StageResult:
     )
     summary = {
         "format": FORMAT,
-        "provenance": _provenance(context, str(device)),
+        "provenance": provenance(recipe, context.out.parent.name, context.parents, str(device)),
         "setup": {
             "prompts": found["prompts"],
             "left_out": {"prompts": exam.left_out, "pairs": pairs.left_out},
@@ -98,68 +95,37 @@ def run(context: StageContext) -> StageResult:
         "policies": found["policies"],
         "reward_model": card,
     }
-    _write(context, summary, exam, sheets)
+    write(context.out, summary, exam.rows(sheets))
     (context.out / TEXT).write_text(table(summary) + "\n", encoding="utf-8")
-    return StageResult(metrics=_metrics(summary))
+    return StageResult(metrics=headlines(summary))
 
 
-def _load(context: StageContext, name: str, device: Any) -> Any:
+def _sheets(context: StageContext, exam: Exam, sft: Any) -> dict[str, Sheet]:
+    """Let every policy answer; show how it did as soon as that is known."""
+    from align import models
+
+    names, sheets = context.recipe.evaluate.policies, {}
+    stop_ids = models.stop_ids(exam.tokenizer, sft)
+    models.fit_embeddings(sft, exam.tokenizer)
+    for step, name in enumerate(names, start=1):
+        policy = sft if name == "sft" else _load(context, name)
+        models.fit_embeddings(policy, exam.tokenizer)
+        sheets[name] = exam.sit(policy, sft, stop_ids=stop_ids)
+        means = sheets[name].sampled.means()
+        metrics = {f"evaluate/{key}/{name}": value for key, value in means.items()}
+        context.tracker.log(step, metrics, total=len(names))
+    return sheets
+
+
+def _load(context: StageContext, name: str) -> Any:
     from align import models
 
     model = context.recipe.model
     path, revision = model.path, model.revision
     if name != "base":
         path, revision = str(context.parents[name].model), None
+    device = models.find_device(model.device)
     return models.load_causal_lm(path, revision=revision, dtype=model.dtype, device=device)
-
-
-def _log(context: StageContext, step: int, name: str, sheet: Sheet, config: EvaluateConfig) -> None:
-    """Show how a policy did as soon as it is known."""
-    numbers = sheet.sampled.means()
-    metrics = {f"evaluate/{key}/{name}": value for key, value in numbers.items()}
-    context.tracker.log(step, metrics, total=len(config.policies))
-
-
-def _provenance(context: StageContext, device: str) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    handoff = context.parents["sft"].manifest
-    return {
-        "run": context.out.parent.name,
-        "recipe": context.recipe.name,
-        "seed": context.seed,
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": device,
-        "base_model": context.recipe.model.path.rstrip("/").rpartition("/")[2],
-        "base_revision": context.recipe.model.revision,
-        "fingerprints": {n: parent.manifest.fingerprint for n, parent in context.parents.items()},
-        "tokenizer_hash": handoff.tokenizer_hash,
-        "template_hash": handoff.template_hash,
-        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
-    }
-
-
-def _write(
-    context: StageContext, summary: dict[str, Any], exam: Exam, sheets: dict[str, Sheet]
-) -> None:
-    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
-    (context.out / "summary.json").write_text(text + "\n", encoding="utf-8")
-    with (context.out / "samples.jsonl").open("w", encoding="utf-8") as file:
-        for row in exam.rows(sheets):
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _metrics(summary: dict[str, Any]) -> dict[str, Any]:
-    """The handful of numbers that the manifest repeats."""
-    metrics: dict[str, Any] = {}
-    for name, policy in summary["policies"].items():
-        for key in ("gold", "reward"):
-            if policy[key] is not None:
-                metrics[f"evaluate/{key}/{name}"] = policy[key]["all"]["mean"]
-        metrics[f"evaluate/kl_sequence/{name}"] = policy["kl_sequence"]["mean"]
-    if summary["reward_model"] is not None:
-        metrics["evaluate/accuracy/reward"] = summary["reward_model"]["accuracy"]["mean"]
-    return metrics
 
 
 STAGE = Stage(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 
 from align.config import DataSource, Recipe
-from align.data import Instruction, Preference, load_instructions, load_preferences
+from align.data import Instruction, Preference, load_instructions, load_preferences, untrained
 from stages.runner import Stage, StageContext, StageResult, main
 
 NORMALISED_OVER = 1000
@@ -112,8 +112,7 @@ def _read(recipe: Recipe) -> tuple[list[Preference], list[Instruction], list[Pre
     if recipe.data.preferences_heldout is None:
         return pairs, demonstrations, []
     rows = load_preferences(recipe.data.preferences_heldout, warn=print)
-    trained = {str(pair.prompt) for pair in pairs}
-    heldout = [pair for pair in rows if str(pair.prompt) not in trained]
+    heldout = untrained(rows, pairs)
     if len(heldout) < len(rows):
         print(f"data.preferences_heldout: {len(rows) - len(heldout)} pairs left out: trained on")
     return pairs, demonstrations, heldout

@@ -80,7 +80,7 @@ def summary(
         },
         "setup": {
             "prompts": found["prompts"],
-            "left_out": {"prompts": 0, "pairs": 0},
+            "left_out": {"prompts": 0, "pairs": {"trained_on": 3, "too_long": 0}},
             "policies": list(means),
             "samples_per_prompt": 4,
             "temperature": 1.0,

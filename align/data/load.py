@@ -53,6 +53,12 @@ def prompt_key(messages: Sequence[Message]) -> str:
     return hashlib.sha256(" ".join(first.casefold().split()).encode()).hexdigest()
 
 
+def untrained(rows: Sequence[Record], trained: Sequence[Record]) -> list[Record]:
+    """Rows whose prompt none of the rows that were trained on has, letter for letter."""
+    known = {str(row.prompt) for row in trained}
+    return [row for row in rows if str(row.prompt) not in known]
+
+
 def _load(
     source: DataSource,
     parse: Callable[[dict[str, Any], str, str], Record],

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.chat import encode, prompt_ids
 from align.config import DataSource, EvaluateConfig
-from align.data import Preference, Prompt, load_preferences, load_prompts, prompt_key
+from align.data import Preference, Prompt, load_preferences, load_prompts, prompt_key, untrained
 from align.errors import DataError
 from align.evaluation.reward_card import ScoredPair
 from align.evaluation.scoring import Answers, Decoding, answer, kl_to_reference
@@ -216,30 +216,39 @@ class Pair(NamedTuple):
 
 class Pairs(NamedTuple):
     kept: list[Pair]
-    left_out: int
+    left_out: dict[str, int]
 
 
 def read_pairs(
-    source: DataSource | None, tokenizer: PreTrainedTokenizerBase, *, limit: int | None
+    source: DataSource | None,
+    trained: DataSource | None,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: int | None,
 ) -> Pairs:
-    """Read the held-out pairs; those that would not fit into the model are left out and counted."""
+    """Read the held-out pairs.
+
+    Pairs whose prompt was trained on, and those that would not fit into the model, are left out
+    and counted.
+    """
     if source is None:
-        return Pairs([], 0)
+        return Pairs([], {"trained_on": 0, "too_long": 0})
+    rows = load_preferences(source, warn=_warn)
+    new = untrained(rows, load_preferences(trained)) if trained is not None else rows
     pairs = []
-    for row in load_preferences(source, warn=_warn):
+    for row in new:
         chosen, rejected = (
             encode(tokenizer, [*row.prompt, {"role": "assistant", "content": text}])[0]
             for text in (row.chosen, row.rejected)
         )
         pairs.append(Pair(row, chosen, rejected, len(prompt_ids(tokenizer, row.prompt))))
-    kept = [
-        pair
-        for pair in pairs
-        if limit is None or max(len(pair.chosen), len(pair.rejected)) <= limit
-    ]
-    if len(kept) < len(pairs):
-        _warn(f"{source.path}: {len(pairs) - len(kept)} of {len(pairs)} pairs too long, left out")
-    return Pairs(kept, len(pairs) - len(kept))
+    room = float("inf") if limit is None else limit
+    kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= room]
+    left_out = {"trained_on": len(rows) - len(new), "too_long": len(pairs) - len(kept)}
+    for why, count in left_out.items():
+        if count:
+            _warn(f"{source.path}: {count} of {len(rows)} pairs left out: {why.replace('_', ' ')}")
+    return Pairs(kept, left_out)
 
 
 def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:

@@ -176,3 +176,16 @@ def summarise(
     for key, parts in groups.named.items():
         counts[key] = {name: len(indices) for name, indices in parts.items()}
     return {"policies": policies, "prompts": {**counts, "judged": judged}}
+
+
+def headlines(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The handful of numbers of a summary that a manifest repeats."""
+    metrics = {}
+    for name, policy in summary["policies"].items():
+        for key in ("gold", "reward"):
+            if policy[key] is not None:
+                metrics[f"evaluate/{key}/{name}"] = policy[key]["all"]["mean"]
+        metrics[f"evaluate/kl_sequence/{name}"] = policy["kl_sequence"]["mean"]
+    if summary["reward_model"] is not None:
+        metrics["evaluate/accuracy/reward"] = summary["reward_model"]["accuracy"]["mean"]
+    return metrics

@@ -212,6 +212,11 @@ def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{setup['left_out']['prompts']} left out as too long",
         ),
         (
+            "held-out pairs",
+            f"{setup['left_out']['pairs']['trained_on']} left out as trained on, "
+            f"{setup['left_out']['pairs']['too_long']} as too long",
+        ),
+        (
             "sampling",
             f"{setup['samples_per_prompt']} answers a prompt at temperature "
             f"{setup['temperature']:g}, at most {setup['max_new_tokens']} tokens",

@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaForSequenceClassification
 
 from align.artifacts import Artifact
-from align.config import Recipe
+from align.config import DataSource, Recipe
 from align.errors import DataError
 from align.manifest import Manifest
 from align.tracking import Tracker
@@ -184,8 +184,20 @@ def test_prompts_beyond_the_models_positions_are_left_out_and_counted(run_dir: P
     rows = [*prompts(), {"prompt": "a " * 400, "checks": CHECKS}]
     long = recipe(run_dir, rows, policies=["sft"])
     summary = summary_of(run_stage(evaluate.STAGE, long, run_dir, run_dir / "long" / "e"))
-    assert summary["setup"]["left_out"] == {"prompts": 1, "pairs": 0}
+    assert summary["setup"]["left_out"]["prompts"] == 1
     assert summary["setup"]["prompts"]["all"] == 8
+
+
+def test_pairs_whose_prompt_was_trained_on_are_left_out_and_counted(run_dir: Path) -> None:
+    plain = recipe(run_dir, prompts(), policies=["sft"])
+    trained = [{"prompt": "q0", "chosen": "a", "rejected": "b"}]
+    data = plain.data.model_copy(
+        update={"preferences": DataSource(path=write_rows(run_dir / "trained.jsonl", trained))}
+    )
+    changed = plain.model_copy(update={"data": data})
+    summary = summary_of(run_stage(evaluate.STAGE, changed, run_dir, run_dir / "trained" / "e"))
+    assert summary["setup"]["left_out"]["pairs"] == {"trained_on": 1, "too_long": 0}
+    assert summary["reward_model"]["pairs"] == 5
 
 
 def test_the_report_is_written_from_the_evaluation(evaluated: Path, run_dir: Path) -> None:
