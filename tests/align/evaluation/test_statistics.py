@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from align.evaluation.statistics import bootstrap, distinct, student, wilson, wins
+from align.evaluation.statistics import bootstrap, distinct, expanded_tail, student, wilson, wins
 
 
 def test_bootstrap_is_the_closed_form_for_many_prompts() -> None:
@@ -58,6 +58,12 @@ def test_one_prompt_gives_a_mean_and_no_interval() -> None:
 )
 def test_student_matches_the_tables(degrees: int, point: float) -> None:
     assert student(degrees) == pytest.approx(point, rel=2e-3)
+
+
+@pytest.mark.parametrize(("n", "tail"), [(8, 0.00574), (32, 0.01913), (100_000, 0.025)])
+def test_the_tail_left_out_shrinks_for_few_prompts(n: int, tail: float) -> None:
+    # n = 8: Φ(−2.3646 √(8/7)) = Φ(−2.5279); n = 32: Φ(−2.0395 √(32/31)) = Φ(−2.0721)
+    assert expanded_tail(n) == pytest.approx(tail, rel=5e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""An exam on a tiny model: what the judges are given."""
+
+from __future__ import annotations
+
+import pytest
+
+from align.chat import prompt_ids
+from align.config import EvaluateConfig
+from align.data import Prompt
+from align.evaluation.exam import Answered, Exam, content
+from align.rollout import Sample
+from tests import tiny
+
+CHECKS = [{"kind": "contains_any", "values": ["Seoul"], "core": True}]
+STOP = 1
+
+
+def exam(**settings: int) -> Exam:
+    tokenizer = tiny.tokenizer()
+    prompts = [
+        Prompt([{"role": "user", "content": "Capital of Korea?"}], "rows:1", CHECKS, {"id": "a"}),
+        Prompt([{"role": "user", "content": "안녕"}], "rows:2", [], {}),
+    ]
+    ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
+    config = EvaluateConfig(samples_per_prompt=3, max_new_tokens=6, **settings)
+    return Exam(prompts, ids, 0, tokenizer, config, seed=0)
+
+
+def test_the_judge_reads_the_answer_without_its_stop_token() -> None:
+    ids = tiny.tokenizer()("Seoul").input_ids
+    assert content(Sample([*ids, STOP], True, [])) == ids
+    assert content(Sample(ids, False, [])) == ids
+    judged = exam()._judged([[Sample([*ids, STOP], True, [])], [Sample([*ids, STOP], True, [])]])
+    assert judged.texts == [["Seoul"], ["Seoul"]]
+    assert judged.gold is not None and judged.gold[0] == [1.0]
+    assert judged.gold[1][0] != judged.gold[1][0]  # NaN: the second prompt has no checks
+
+
+def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
+    paper = exam()
+    policy = tiny.llama(2)
+    sheet = paper.sit(policy, policy, stop_ids=list(range(1, 40)))
+    given: list[list[int]] = []
+
+    def score(sequences: list[list[int]]) -> list[float]:
+        given.extend(sequences)
+        return [float(len(sequence)) for sequence in sequences]
+
+    paper.reward(sheet, score)
+    samples = [sample for its in sheet.sampled.answers for sample in its]
+    assert {sample.finished for sample in samples} == {True, False}
+    prompts = [ids for ids in paper.ids for _ in range(3)]
+    assert given[:6] == [p + s.response for p, s in zip(prompts, samples, strict=True)]
+    assert sheet.sampled.reward is not None
+    assert sheet.sampled.reward[1][2] == len(given[5])
+
+
+def test_numbers_are_those_of_the_answers() -> None:
+    answers = [[Sample([5, 6, STOP], True, []), Sample([5, 6], False, [])]]
+    found = Answered(answers, [["x", "y"]], [[0.5, 1.0]], [[2.0]], [[0.1, 0.2]]).numbers()
+    assert found.length.tolist() == [[3.0, 2.0]]
+    assert found.stopped.tolist() == [[1.0, 0.0]]
+    assert found.ids == [[5, 6], [5, 6]]
+    assert found.kl is not None and found.kl.tolist() == [[2.0]]
+
+
+def test_kl_is_measured_on_as_many_first_samples_as_are_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("align.evaluation.exam.KL_ANSWERS", 4)
+    sheet = exam().sit(tiny.llama(2), tiny.llama(3), stop_ids=[STOP])
+    assert sheet.sampled.kl is not None
+    assert [len(its) for its in sheet.sampled.kl] == [2, 2]
+    assert all(nats > 0 for its in sheet.sampled.kl for nats in its)
