@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any
 
 import numpy as np
@@ -53,9 +55,17 @@ def scored(
 def summary(
     means: dict[str, float] | None = None, *, gold: bool = True, per_family: int = 32
 ) -> dict[str, Any]:
+    drawn = tuple((MEANS if means is None else means).items())
+    return copy.deepcopy(_summary(drawn, gold, per_family, FAMILIES))
+
+
+@functools.cache
+def _summary(
+    drawn: tuple[tuple[str, float], ...], gold: bool, per_family: int, families: tuple[str, ...]
+) -> dict[str, Any]:
     rows = prompt_rows(per_family)
     rng = np.random.default_rng(3)
-    means = MEANS if means is None else means
+    means = dict(drawn)
     found = summarise(
         rows,
         {key: scored(m, rng, len(rows), 4, gold=gold) for key, m in means.items()},
