@@ -16,11 +16,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from align.artifacts import lock
-from align.config import Recipe
+from align.config import DataSource, Recipe
+from align.data import load_instructions, load_preferences, load_prompts
 from align.tracking import clock, silence_telemetry
 from stages import evaluate, report, reward, rlhf, sft
 from stages.contract import Stage
@@ -28,8 +29,17 @@ from stages.freshness import State
 from stages.runner import Command, check, command_line, guarded, make, read_command
 
 STAGES = (sft.STAGE, reward.STAGE, *reversed(rlhf.STAGES), evaluate.STAGE, report.STAGE)
-HEAVY = ("torch", "transformers", "datasets", "peft", "trl.trainer.sft_trainer")
-HEAVY += ("trl.trainer.reward_trainer", "trl.trainer.dpo_trainer", "wandb")
+HEAVY = [
+    *("torch", "transformers", "datasets", "peft", "wandb"),
+    *(f"trl.trainer.{name}_trainer" for name in ("sft", "reward", "dpo")),
+]
+LOADERS: dict[str, Callable[[DataSource], object]] = {
+    "instructions": load_instructions,
+    "preferences": load_preferences,
+    "preferences_heldout": load_preferences,
+    "prompts": load_prompts,
+    "evaluation": load_prompts,
+}
 PR_SET_PDEATHSIG = 1
 
 
@@ -44,6 +54,8 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
         for stage in needed(command.recipe):
             state = check(stage, command)
             if state.reasons:
+                if not ran:
+                    check_data(command.recipe)
                 ran += 1
                 code = in_child(stage, command, state)
                 if code:
@@ -64,6 +76,16 @@ def needed(recipe: Recipe) -> list[Stage]:
             wanted.add(name)
             waiting += by_name[name].parent_names(recipe)
     return [stage for stage in STAGES if stage.name in wanted]
+
+
+def check_data(recipe: Recipe) -> None:
+    """Read every local file that a stage will read: a bad row is told now, not in an hour."""
+    sources: dict[str, DataSource | None] = {}
+    for stage in needed(recipe):
+        sources |= stage.data(recipe)
+    for name, source in sources.items():
+        if source is not None and source.revision is None:
+            LOADERS[name](source)
 
 
 def in_child(stage: Stage, command: Command, state: State) -> int:

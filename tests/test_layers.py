@@ -13,7 +13,7 @@ LEVELS = (
     "masks logprobs kl advantages losses",
     "errors types hashing yaml_lines trainer_fields config recipe manifest",
     "chat data models artifacts tracking judges",
-    "rollout roles ppo evaluation report",
+    "readout rollout roles optimiser ppo_metrics ppo evaluation report",
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 HOME = {"trl": "stages/", "wandb": "align/tracking.py"}
