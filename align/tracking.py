@@ -132,13 +132,18 @@ class Progress:
             parts.append(f"{rate:.1f} step/s" if rate >= 1 else f"{1 / rate:.1f} s/step")
             if total and total > step:
                 parts.append(f"ETA {clock((total - step) / rate)}")
-        parts += [f"{key.rpartition('/')[2]} {value:.3g}" for key, value in self._latest.items()]
+        parts += [f"{_label(key)} {value:.3g}" for key, value in self._latest.items()]
         return "  ".join(parts)
 
     def close(self) -> None:
         if self._live and self._width:
             self._terminal.write("\n")
             self._terminal.flush()
+
+
+def _label(key: str) -> str:
+    """Show `sft/train/loss` as `loss`, `ppo/kl/sequence` as `kl/sequence`."""
+    return key.partition("/")[2].removeprefix("train/") or key
 
 
 def clock(seconds: float) -> str:

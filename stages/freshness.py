@@ -136,15 +136,21 @@ def model_identity(recipe: Recipe, cache: HashCache) -> str:
 
 def source_identity(name: str, source: DataSource, cache: HashCache) -> str:
     """Return the content hash of a local file, or the name of a pinned data set on the hub."""
+    path = local_path(name, source)
+    return source.path if path is None else path_hash(path, cache)
+
+
+def local_path(name: str, source: DataSource) -> Path | None:
+    """Return the file or folder of a source, or None for a data set on the hub."""
     if source.revision is not None:
-        return source.path
+        return None
     path = Path(source.path)
     if not path.exists():
         raise DataError(
             f"data.{name}.path={source.path}: no such file; give a file, or a hub name together "
             f"with data.{name}.revision"
         )
-    return path_hash(path, cache)
+    return path
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from align.data import load_instructions, load_preferences, load_prompts
 from align.tracking import clock, silence_telemetry
 from stages import evaluate, report, reward, rlhf, sft
 from stages.contract import Stage
-from stages.freshness import State
+from stages.freshness import State, local_path
 from stages.runner import Command, check, command_line, guarded, make, read_command
 
 STAGES = (sft.STAGE, reward.STAGE, *reversed(rlhf.STAGES), evaluate.STAGE, report.STAGE)
@@ -84,7 +84,7 @@ def check_data(recipe: Recipe) -> None:
     for stage in needed(recipe):
         sources |= stage.data(recipe)
     for name, source in sources.items():
-        if source is not None and source.revision is None:
+        if source is not None and local_path(name, source) is not None:
             LOADERS[name](source)
 
 

@@ -145,9 +145,9 @@ def test_wandb_is_online_only_when_logged_in(tmp_path, monkeypatch, environment,
 def run_progress(monkeypatch, terminal, steps, seconds, total):
     now = iter(range(0, 10**6, seconds))
     monkeypatch.setattr(tracking.time, "monotonic", lambda: float(next(now)))
-    progress = tracking.Progress("ppo", ("ppo/rollout/kl",), terminal)
+    progress = tracking.Progress("ppo", ("ppo/kl/sequence", "ppo/train/loss"), terminal)
     for step in range(1, steps + 1):
-        progress.show(step, {"ppo/rollout/kl": 0.5 * step, "other": 1.0}, total)
+        progress.show(step, {"ppo/kl/sequence": 0.5 * step, "other": 1.0}, total)
     progress.close()
     return terminal.getvalue()
 
@@ -155,16 +155,16 @@ def run_progress(monkeypatch, terminal, steps, seconds, total):
 def test_a_terminal_shows_one_line_rewritten_in_place(monkeypatch):
     text = run_progress(monkeypatch, Terminal(), 3, 2, 3)
     assert text == (
-        "\rppo      1/3  33%  kl 0.5"
-        "\rppo      2/3  66%  2.0 s/step  ETA 0:02  kl 1"
-        "\rppo      3/3 100%  2.0 s/step  kl 1.5        \n"
+        "\rppo      1/3  33%  kl/sequence 0.5"
+        "\rppo      2/3  66%  2.0 s/step  ETA 0:02  kl/sequence 1"
+        "\rppo      3/3 100%  2.0 s/step  kl/sequence 1.5        \n"
     )
 
 
 def test_elsewhere_a_plain_line_comes_every_five_seconds_and_tenth_and_at_the_end(monkeypatch):
     text = run_progress(monkeypatch, io.StringIO(), 100, 1, 100)
     lines = text.splitlines()
-    assert lines[-1] == "ppo      100/100 100%  1.0 step/s  kl 50"
+    assert lines[-1] == "ppo      100/100 100%  1.0 step/s  kl/sequence 50"
     assert [int(line.split()[1].split("/")[0]) for line in lines] == [10 * n for n in range(1, 11)]
 
 

@@ -186,16 +186,16 @@ def test_changing_a_setting_reruns_the_stages_that_depend_on_it_and_no_other(fin
 def test_a_published_policy_loads_without_this_package(finished):
     code = (
         "import sys; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
-        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
-        "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])\n"
-        "ids = tokenizer.apply_chat_template([{'role': 'user', 'content': 'What is 1 + 3?'}],"
+        "for path in sys.argv[1:]:\n"
+        "    model = AutoModelForCausalLM.from_pretrained(path)\n"
+        "    tokenizer = AutoTokenizer.from_pretrained(path)\n"
+        "    ids = tokenizer.apply_chat_template([{'role': 'user', 'content': 'What is 1 + 3?'}],"
         " add_generation_prompt=True, return_tensors='pt', return_dict=True)\n"
-        "out = model.generate(**ids, do_sample=False, max_new_tokens=4)\n"
-        "assert 'align' not in sys.modules and out.shape[1] > ids['input_ids'].shape[1]\n"
+        "    out = model.generate(**ids, do_sample=False, max_new_tokens=4)\n"
+        "    assert 'align' not in sys.modules and out.shape[1] > ids['input_ids'].shape[1]\n"
     )
-    for stage in ("sft", "dpo", "ppo"):
-        model = finished[0] / "runs" / "r" / stage / "model"
-        subprocess.run([sys.executable, "-I", "-c", code, str(model)], check=True, cwd="/")
+    models = [str(finished[0] / "runs" / "r" / s / "model") for s in ("sft", "dpo", "ppo")]
+    subprocess.run([sys.executable, "-I", "-c", code, *models], check=True, cwd="/")
 
 
 # ------------------------------------------------------------------------------------- bad input
