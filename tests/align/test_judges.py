@@ -45,9 +45,15 @@ def test_an_unknown_kind_is_named_with_the_choice():
 
 @pytest.mark.parametrize(
     ("text", "value", "expected"),
-    [("It is cold.", "old", 0), ("It is old.", "old", 1), ("anything", "thin", 0), ("THIN", "thin", 1),
-     ("서울입니다", "서울", 1), ("name2", "name", 0)],
-)  # fmt: skip
+    [
+        ("It is cold.", "old", 0),
+        ("It is old.", "old", 1),
+        ("anything", "thin", 0),
+        ("THIN", "thin", 1),
+        ("서울입니다", "서울", 1),
+        ("name2", "name", 0),
+    ],
+)
 def test_latin_words_are_found_whole_and_hangul_anywhere(text, value, expected):
     assert grade(text, {"kind": "contains_any", "values": [value]}) == expected
 
@@ -69,9 +75,14 @@ def test_number_wants_the_answer_last_and_no_strange_number(text, expected):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("apple, pear, plum.", 1), ("Three fruits are apple, pear, table.", 2 / 3), ("apple, apple, apple", 1 / 3),
-     ("사과, 배, 포도입니다.", 1), ("과일 세 가지는 사과, 책상, 의자입니다.", 1 / 3)],
-)  # fmt: skip
+    [
+        ("apple, pear, plum.", 1),
+        ("Three fruits are apple, pear, table.", 2 / 3),
+        ("apple, apple, apple", 1 / 3),
+        ("사과, 배, 포도입니다.", 1),
+        ("과일 세 가지는 사과, 책상, 의자입니다.", 1 / 3),
+    ],
+)
 def test_members_counts_distinct_members(text, expected):
     check = {
         "kind": "members",
@@ -90,9 +101,14 @@ def test_first_named_reads_the_claim_by_its_order():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [('{"name": "Mia", "age": 7}', 1), ('{"name": "Mia", "age": 8}', 0.5), ('{"name": "Mia"', 0),
-     ('{"name": "Mia", "age": 7, "x": 1}', 0), ("[1]", 0)],
-)  # fmt: skip
+    [
+        ('{"name": "Mia", "age": 7}', 1),
+        ('{"name": "Mia", "age": 8}', 0.5),
+        ('{"name": "Mia"', 0),
+        ('{"name": "Mia", "age": 7, "x": 1}', 0),
+        ("[1]", 0),
+    ],
+)
 def test_json_is_parsed_and_compared_by_key(text, expected):
     assert grade(text, {"kind": "json", "values": {"name": "Mia", "age": 7}}) == expected
 

@@ -119,8 +119,17 @@ def test_the_pretraining_forums_ask_no_question_of_a_held_out_file(world):
 
 @pytest.mark.parametrize(
     ("pattern", "expected"),
-    [("서울(이에요/예요)", "서울이에요"), ("도쿄(이에요/예요)", "도쿄예요"), ("'섬'(을/를)", "'섬'을"), ("7(은/는)", "7은"),
-     ("9(은/는)", "9는"), ("물(으로/로)", "물로"), ("벌(과/와)", "벌과"), ("a ant and A owl", "an ant and An owl"), ("a cat", "a cat")],
-)  # fmt: skip
+    [
+        ("서울(이에요/예요)", "서울이에요"),
+        ("도쿄(이에요/예요)", "도쿄예요"),
+        ("'섬'(을/를)", "'섬'을"),
+        ("7(은/는)", "7은"),
+        ("9(은/는)", "9는"),
+        ("물(으로/로)", "물로"),
+        ("벌(과/와)", "벌과"),
+        ("a ant and A owl", "an ant and An owl"),
+        ("a cat", "a cat"),
+    ],
+)
 def test_words_inflect_with_their_neighbours(pattern, expected):
     assert inflect(pattern) == expected
