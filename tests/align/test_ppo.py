@@ -21,6 +21,7 @@ from align.ppo import adapt, cycle, estimate, measure, sample, score, shape, upd
 from align.rollout import Sample, collate
 from align.types import Measured, Rollout
 from tests import ragged, tiny, tiny_roles
+from tests.oracles import maths as oracle
 from tests.tiny_roles import PROMPTS, Log
 
 BUILDS = [tiny.llama, tiny.gpt2]
@@ -242,6 +243,34 @@ def test_the_kl_price_is_in_the_reward():
     assert log_ratio[mask].min() < 0 < log_ratio[mask].max()
 
 
+def test_rewards_are_whitened_about_their_mean_if_asked():
+    """P17: variance 1, and the mean stays where it was."""
+    roles = tiny_roles.separate()
+    found = collect(roles, tiny_roles.config())
+    mask, arguments = found.sequences.response_mask, (found.scores, found.measured)
+    plain = shape(*arguments, mask, tiny_roles.config(), kl_coef=0.1)[mask]
+    white = shape(*arguments, mask, tiny_roles.config(whiten_rewards=True), kl_coef=0.1)[mask]
+    assert white.mean().item() == pytest.approx(plain.mean().item(), abs=1e-5)
+    assert white.var(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert plain.var().item() < 0.9
+
+
+def test_gamma_and_lambda_reach_the_returns():
+    roles = tiny_roles.separate()
+    config = tiny_roles.config(gamma=0.5, gae_lambda=0.7, whiten_advantages=False)
+    found = collect(roles, config)
+    rewards = shape(
+        found.scores, found.measured, found.sequences.response_mask, config, kl_coef=0.1
+    )
+    lengths = [len(each.response) for each in found.samples]
+    arguments = (rewards.tolist(), found.measured.values.tolist(), lengths)
+    advantages, returns = oracle.gae(*arguments, 0.5, 0.7)
+    torch.testing.assert_close(
+        found.rollout.advantages, torch.tensor(advantages), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(found.rollout.returns, torch.tensor(returns), rtol=1e-4, atol=1e-5)
+
+
 # Optimisation -------------------------------------------------------------------------------------
 
 
@@ -314,6 +343,40 @@ def test_the_gradient_is_clipped_and_its_norm_before_clipping_reported():
     assert free_norm > 0.05
     assert free_way == pytest.approx(0.1 * free_norm, rel=1e-3)
     assert way == pytest.approx(0.1 * 0.01, rel=1e-2)
+
+
+def test_the_clips_of_the_recipe_reach_their_losses():
+    """A far-off old policy and old value, so that each clip bites: the losses are the oracle's."""
+    roles = tiny_roles.separate()
+    config = tiny_roles.config(
+        minibatches=1, epochs=1, clip_range=0.1, dual_clip=1.2, value_clip_range=0.05
+    )
+    rollout = collect(roles, config).rollout
+    lengths = rollout.response_mask.sum(-1).tolist()
+    now = measure(roles, rollout.sequences, config)
+    shift = 0.5 * torch.randn(rollout.returns.shape, generator=generator(5))
+    rollout = dataclasses.replace(
+        rollout, old_logprobs=now.logprobs + shift, old_values=now.values + shift
+    )
+    (step,) = update(roles, rollout, with_sgd(roles, config, lr=0.0), config, generator=generator())
+    old, values = rollout.old_logprobs.tolist(), rollout.old_values.tolist()
+    policy_loss = oracle.ppo_policy_loss(
+        now.logprobs.tolist(), old, rollout.advantages.tolist(), lengths, 0.1, 1.2
+    )
+    value_loss = oracle.ppo_value_loss(
+        now.values.tolist(), values, rollout.returns.tolist(), lengths, 0.05
+    )
+    assert step["policy/loss"] == pytest.approx(policy_loss, rel=1e-4)
+    assert step["value/loss"] == pytest.approx(value_loss, rel=1e-4)
+    assert step["policy/clip_fraction"] > 0.3
+    assert step["value/clip_fraction"] > 0.1
+
+
+def test_adam_takes_the_rate_and_epsilon_of_the_recipe():
+    config = tiny_roles.config(adam_eps=1e-3, learning_rate=2e-4, value_learning_rate=5e-4)
+    policy, value = Optimisers.of(tiny_roles.separate(), config)
+    assert (policy.adam.defaults["eps"], value.adam.defaults["eps"]) == (1e-3, 1e-3)
+    assert (policy.adam.defaults["lr"], value.adam.defaults["lr"]) == (2e-4, 5e-4)
 
 
 def test_during_the_critics_warm_up_the_policy_stands_still():

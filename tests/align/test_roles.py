@@ -8,7 +8,8 @@ from peft import get_peft_model
 
 from align import models
 from align.errors import ConfigError
-from align.roles import SharedRoles
+from align.readout import response_logits
+from align.roles import SeparateRoles, SharedRoles
 from align.rollout import ModelSampler
 from tests import tiny, tiny_roles
 
@@ -66,6 +67,40 @@ def test_each_role_sends_gradient_to_its_own_parameters_only(layout, tmp_path):
     assert all(p.grad is not None for p in roles.value_parameters[-2:])
     assert not roles.scores(batch).requires_grad
     assert not roles.reference_logits(batch).requires_grad
+
+
+def test_switching_roles_before_the_backward_pass_loses_no_gradient(tmp_path):
+    """PEFT marks an adapter it leaves as frozen; a graph built before must still reach it."""
+    roles, batch = tiny_roles.shared(tmp_path), tiny_roles.sequences()
+    logits, values = roles.policy_logits(batch), roles.values(batch)
+    roles.scores(batch)
+    (logits.square().mean() + values.square().mean()).backward()
+    assert all(p.grad is not None for p in (*roles.policy_parameters, *roles.value_parameters))
+
+
+def test_separate_roles_may_carry_adapters_on_policy_and_critic():
+    """Only adapters and the critic's head train; the sampler sees the trained policy."""
+    policy = get_peft_model(tiny.llama(), tiny_roles.lora())
+    roles = SeparateRoles(
+        policy,
+        tiny.llama(),
+        tiny_roles.reward_model(),
+        pad_id=0,
+        stop_ids=[1],
+        value_lora=tiny_roles.lora(),
+    )
+    assert (len(roles.policy_parameters), len(roles.value_parameters)) == (2 * 14, 2 * 14 + 2)
+    batch = tiny_roles.sequences()
+    before = roles.policy_logits(batch).detach()
+    train_a_little(roles)
+    after = roles.policy_logits(batch).detach()
+    assert (after - before).abs().max() > 0.01
+    assert torch.equal(roles.reference_logits(batch), before)
+    with roles.sampling() as model, torch.no_grad():
+        inside = response_logits(model, batch)
+    torch.testing.assert_close(inside, after, rtol=1e-4, atol=1e-4)
+    roles.policy_logits(batch).square().mean().backward()
+    assert all(p.grad is not None for p in roles.policy_parameters)
 
 
 def test_shared_roles_hold_one_base_and_train_adapters_only(tmp_path):
