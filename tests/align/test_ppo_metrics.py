@@ -1,0 +1,66 @@
+"""Metrics: one table, and numbers that padding cannot move."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from align import ppo, ppo_metrics
+from align.types import Measured, Rollout
+from tests import ragged, tiny_roles
+from tests.tiny_ppo import collect
+from tests.tiny_roles import PROMPTS, Log
+
+
+def test_padding_columns_change_no_metric():
+    """P28: KL, entropy, explained variance, length and sampler gap with three more columns."""
+    roles, config = tiny_roles.separate(), tiny_roles.config()
+    with torch.no_grad():
+        roles.policy_parameters[0].add_(0.01)
+    found = collect(roles, config)
+    widened = {
+        name: ragged.widen(getattr(found.rollout, name), 3, 50.0)
+        for name in ("old_logprobs", "old_values", "advantages", "returns")
+    }
+    rollout = Rollout(tiny_roles.widened(found.sequences, right=3), **widened)
+    measured = Measured(*(ragged.widen(x, 3, -50.0) for x in found.measured))
+    readings = [
+        ppo_metrics.describe(found.samples, found.scores, found.raw_scores, *numbers, kl_coef=0.1)
+        for numbers in ((found.measured, found.rollout), (measured, rollout))
+    ]
+    assert readings[1] == pytest.approx(readings[0], rel=1e-5, abs=1e-7)
+    assert readings[0]["ppo/policy/entropy"] > 0
+    assert readings[0]["ppo/kl/token_k3"] > 0
+
+
+def test_metrics_say_what_the_table_says():
+    """Against a second way of counting, on one rollout."""
+    roles, config = tiny_roles.separate(reward_std=2.0), tiny_roles.config()
+    with torch.no_grad():
+        roles.policy_parameters[0].add_(0.01)
+    found = collect(roles, config)
+    metrics = ppo_metrics.describe(
+        found.samples, found.scores, found.raw_scores, found.measured, found.rollout, kl_coef=0.1
+    )
+    lengths = [len(each.response) for each in found.samples]
+    gaps = (found.measured.logprobs - found.measured.ref_logprobs).tolist()
+    per_episode = [sum(row[:n]) for row, n in zip(gaps, lengths, strict=True)]
+    assert metrics["ppo/kl/sequence"] == pytest.approx(sum(per_episode) / 12, rel=1e-4)
+    assert metrics["ppo/kl/token"] == pytest.approx(sum(per_episode) / sum(lengths), rel=1e-4)
+    assert metrics["ppo/response/length"] == pytest.approx(sum(lengths) / 12)
+    finished = sum(each.response[-1] in tiny_roles.STOPS for each in found.samples)
+    assert metrics["ppo/response/stop_rate"] == pytest.approx(finished / 12)
+    shaped = metrics["ppo/reward/normalised"] - 0.1 * metrics["ppo/kl/sequence"]
+    assert metrics["ppo/reward/shaped"] == pytest.approx(shaped, rel=1e-5)
+
+
+def test_a_full_run_emits_the_table_and_an_unlisted_metric_fails():
+    log = Log()
+    ppo.train(tiny_roles.separate(), PROMPTS, tiny_roles.config(), tracker=log, seed=0)
+    for row in log.rows:
+        assert row.keys() == ppo_metrics.METRICS.keys()
+        assert all(math.isfinite(value) for value in row.values())
+    with pytest.raises(AssertionError, match="ppo/new"):
+        ppo_metrics.listed({"ppo/new": 1.0})
