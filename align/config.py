@@ -116,7 +116,7 @@ class LoraSection(Section):
     """Low-rank adapters; a training section without `lora` trains all weights."""
 
     r: Count = 16
-    alpha: Count = 32
+    alpha: Positive = 32.0
     """Scale is alpha / r."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     targets: str | Names = "all-linear"

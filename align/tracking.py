@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
 METRICS = "metrics.jsonl"
-PLAIN_SECONDS, PLAIN_FRACTION = 5.0, 0.1
-"""Off a terminal, a progress line comes after both this many seconds and this part of the whole."""
+PLAIN_SECONDS, PLAIN_FRACTION, PLAIN_MINUTE = 5.0, 0.1, 60.0
+"""Off a terminal, a progress line comes every tenth of the whole, at least once a minute, and never
+twice within five seconds."""
 
 
 def silence_telemetry() -> None:
@@ -106,9 +107,10 @@ class Progress:
         self._latest |= {key: metrics[key] for key in self._headline if key in metrics}
         if self._first is None:
             self._first = (step, now)
+        quiet, walked = now - self._shown_time, step - self._shown_step
         due = step == total or (
-            now - self._shown_time >= PLAIN_SECONDS
-            and step - self._shown_step >= PLAIN_FRACTION * (total or 0)
+            quiet >= PLAIN_SECONDS
+            and (quiet >= PLAIN_MINUTE or walked >= PLAIN_FRACTION * (total or 0))
         )
         if not self._live and not due:
             return

@@ -10,6 +10,7 @@ nothing is trained before a fork. When nothing changed, torch is never loaded.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -101,8 +102,12 @@ def in_child(stage: Stage, command: Command, state: State) -> int:
         _die_with(parent)
         os._exit(_child(stage, command, state))
 
+    received: list[int] = []
+
     def pass_on(number: int, _: object) -> None:
-        os.kill(child, number)
+        received.append(number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(child, number)
 
     handlers = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -111,6 +116,8 @@ def in_child(stage: Stage, command: Command, state: State) -> int:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     code = os.waitstatus_to_exitcode(status)
+    if code == 0 and received:  # the stage got done first, but the pipeline was told to stop
+        return 128 + received[0]
     return code if code >= 0 else 128 - code
 
 

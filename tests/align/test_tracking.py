@@ -161,11 +161,25 @@ def test_a_terminal_shows_one_line_rewritten_in_place(monkeypatch):
     )
 
 
-def test_elsewhere_a_plain_line_comes_every_five_seconds_and_tenth_and_at_the_end(monkeypatch):
+@pytest.mark.parametrize(
+    ("steps", "seconds", "total", "shown"),
+    [
+        (100, 1, 100, [1, *range(11, 100, 10), 100]),  # every tenth
+        (50, 1, 10**6, [1]),  # less than a minute
+        (20, 20, 10**6, [1, 4, 7, 10, 13, 16, 19]),  # every minute
+        (12, 1, None, [1, 6, 11]),  # unknown length: every five seconds
+    ],
+)
+def test_elsewhere_a_plain_line_comes_every_tenth_or_minute_and_at_the_end(
+    monkeypatch, steps, seconds, total, shown
+):
+    text = run_progress(monkeypatch, io.StringIO(), steps, seconds, total)
+    assert [int(line.split()[1].split("/")[0]) for line in text.splitlines()] == shown
+
+
+def test_a_line_holds_step_share_rate_time_left_and_headline(monkeypatch):
     text = run_progress(monkeypatch, io.StringIO(), 100, 1, 100)
-    lines = text.splitlines()
-    assert lines[-1] == "ppo      100/100 100%  1.0 step/s  kl/sequence 50"
-    assert [int(line.split()[1].split("/")[0]) for line in lines] == [10 * n for n in range(1, 11)]
+    assert text.splitlines()[5] == "ppo      51/100  51%  1.0 step/s  ETA 0:49  kl/sequence 25.5"
 
 
 def test_durations_read_as_clocks():

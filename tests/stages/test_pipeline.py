@@ -3,13 +3,15 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from align.artifacts import read_artifact
+from align.artifacts import lock, read_artifact
+from align.manifest import dump_manifest, load_manifest
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +200,33 @@ def test_a_published_policy_loads_without_this_package(finished):
     subprocess.run([sys.executable, "-I", "-c", code, *models], check=True, cwd="/")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_pipeline_publishes_nothing_and_frees_the_run(finished, number, code):
+    folder, _ = finished
+    command = [sys.executable, "-m", "stages.pipeline", "r.yaml", f"run=stop{code}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    with subprocess.Popen(
+        [*command, "sft.trainer.max_steps=100000"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout.readline() == "sft      runs: first run\n"
+        while not running.stdout.readline().startswith("sft      1/100000"):
+            pass
+        running.send_signal(number)
+        _, errors = running.communicate()
+    assert running.returncode == code
+    assert errors == f"stopped by {signal.Signals(number).name}; nothing half-done was published\n"
+    run = folder / "runs" / f"stop{code}"
+    assert not (run / "sft").exists()
+    assert not list(run.glob(".tmp-*"))
+    with lock(run):
+        pass
+
+
 # ------------------------------------------------------------------------------------- bad input
 
 NEW = "run=new"
@@ -237,8 +266,6 @@ def test_bad_input_is_one_line_at_once_and_publishes_nothing(finished, items, co
 def test_two_tokenizers_that_differ_are_refused(finished):
     folder, _ = finished
     path = folder / "runs" / "r" / "reward" / "manifest.json"
-    from align.manifest import dump_manifest, load_manifest
-
     text, manifest = path.read_text(), load_manifest(path.parent)
     other = manifest.model_copy(update={"tokenizer_hash": "other"})
     path.write_text(dump_manifest(other))
@@ -251,8 +278,6 @@ def test_two_tokenizers_that_differ_are_refused(finished):
 
 
 def test_a_run_directory_in_use_is_refused(finished):
-    from align.artifacts import lock
-
     folder, _ = finished
     with lock(folder / "runs" / "r"):
         code, _, errors, _ = call(folder, "sft")
