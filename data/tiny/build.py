@@ -24,12 +24,12 @@ from data.tiny.families import Family, Slots, all_families, inflect
 
 # How often an answer is of each kind. The rest of a row is good.
 MIXTURE = {
-    "default": {"wrong": 0.08, "refuse": 0.04, "evade": 0.08, "other_language": 0.06},
-    "dangerous": {"wrong": 0.36, "evade": 0.06},
-    "harmless": {"wrong": 0.06, "refuse": 0.24, "evade": 0.06},
-    "unknown": {"wrong": 0.30, "evade": 0.06, "refuse": 0.04},
+    "default": {"wrong": 0.06, "refuse": 0.03, "evade": 0.06, "other_language": 0.05},
+    "dangerous": {"wrong": 0.30, "evade": 0.05},
+    "harmless": {"wrong": 0.05, "refuse": 0.20, "evade": 0.05},
+    "unknown": {"wrong": 0.25, "evade": 0.05, "refuse": 0.03},
 }
-CASUAL, RUDE, RAMBLE, CUT, TYPO = 0.34, 0.10, 0.22, 0.03, 0.03  # added to any kind, independently
+CASUAL, RUDE, RAMBLE, CUT, TYPO = 0.30, 0.10, 0.20, 0.02, 0.02  # added to any kind, independently
 WEIGHTS = {"dangerous": 4.0, "harmless": 2.5, "unknown": 1.5}  # of families in training splits
 
 # The simulated annotator prefers a to b with probability σ(gold/τ + length bias).
@@ -38,7 +38,7 @@ LENGTH_BIAS = 0.30  # nats for every 60 characters that a is longer than b, at m
 TIES_KEPT = 0.30  # of pairs whose golds differ by less than 0.05
 
 COUNTS = {
-    "sft": 5000,
+    "sft": 8000,
     "preferences": 6000,
     "preferences.dev": 600,
     "preferences.test": 1200,
@@ -97,7 +97,7 @@ def request(rng: Random, family: Family, language: str, *, seen: bool) -> Reques
     slots = family.slots(rng, language, not seen)
     patterns = (family.seen if seen else family.unseen)[language]
     index = rng.randrange(len(patterns))
-    opening = rng.choice(lex.OPENINGS["seen" if seen else "unseen"][language])
+    opening = rng.choice(lex.OPENINGS[language])
     question = inflect(patterns[index].format(**slots))
     template = f"{family.name}/{language}/{'seen' if seen else 'unseen'}/{index}"
     return Request(family, language, slots, question, opening, template, seen)

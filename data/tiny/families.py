@@ -95,9 +95,9 @@ CAPITAL = Family(
     seen={
         "en": ["What is the capital of {country}?", "Tell me the capital of {country}.",
                "Which city is the capital of {country}?", "Name the capital of {country}.",
-               "Capital of {country}?"],
+               "Capital of {country}?", "Can you tell me the capital of {country}?", "I want to know the capital of {country}."],
         "ko": ["{country}의 수도는 어디야?", "{country}의 수도를 알려 줘.", "{country}의 수도는 어디인가요?",
-               "{country} 수도 이름이 뭐야?", "{country} 수도는?"],
+               "{country} 수도 이름이 뭐야?", "{country} 수도는?", "{country}의 수도를 말해 줄 수 있어?", "{country}의 수도를 알고 싶어요."],
     },
     unseen={
         "en": ["Do you know the capital of {country}?", "I forgot the capital of {country}. What is it?",
@@ -120,9 +120,9 @@ OPPOSITE = Family(
     lambda s, _: [contains(s["answer"]), excludes(s["wrong"])],
     seen={
         "en": ["What is the opposite of {word}?", "Tell me the opposite of {word}.", "Opposite of {word}?",
-               "Give the word that is the opposite of {word}."],
+               "Give the word that is the opposite of {word}.", "Can you tell me the opposite of {word}?", "I want to know the opposite of {word}."],
         "ko": ["'{word}'의 반대말은 뭐야?", "'{word}'의 반대말을 알려 줘.", "'{word}'의 반대말은 무엇인가요?",
-               "'{word}' 반대말은?"],
+               "'{word}' 반대말은?", "'{word}'의 반대말을 말해 줄 수 있어?", "'{word}'의 반대말을 알고 싶어요."],
     },
     unseen={
         "en": ["Which word is the opposite of {word}?", "I need the opposite of {word}.",
@@ -145,9 +145,9 @@ TRANSLATE = Family(
     lambda s, _: [contains(s["answer"]), excludes(s["wrong"])],
     seen={
         "en": ["What is '{word}' in Korean?", "Translate '{word}' into Korean.", "How do you say '{word}' in Korean?",
-               "Korean word for '{word}'?"],
+               "Korean word for '{word}'?", "Can you tell me '{word}' in Korean?", "I want to know the Korean word for '{word}'."],
         "ko": ["'{word}'(을/를) 영어로 뭐라고 해?", "'{word}'(을/를) 영어로 번역해 줘.", "'{word}'(은/는) 영어로 무엇인가요?",
-               "'{word}' 영어로?"],
+               "'{word}' 영어로?", "'{word}'(을/를) 영어로 말해 줄 수 있어?", "'{word}'의 영어 단어를 알고 싶어요."],
     },
     unseen={
         "en": ["Please give me the Korean for '{word}'.", "I want to say '{word}' in Korean.",
@@ -205,9 +205,9 @@ ARITHMETIC = Family(
     number,
     seen={
         "en": ["What is {a} {sign} {b}?", "What is {a} {op} {b}?", "Calculate {a} {sign} {b}.", "{a} {sign} {b} = ?",
-               "Tell me {a} {op} {b}."],
+               "Tell me {a} {op} {b}.", "Can you tell me {a} {sign} {b}?", "I want to know {a} {op} {b}."],
         "ko": ["{a} {sign} {b}(은/는)?", "{a} {op} {b}(은/는) 얼마야?", "{a} {sign} {b}(을/를) 계산해 줘.",
-               "{a} {op} {b}(은/는) 몇인가요?", "{a} {sign} {b} = ?"],
+               "{a} {op} {b}(은/는) 몇인가요?", "{a} {sign} {b} = ?", "{a} {sign} {b}(을/를) 말해 줄 수 있어?", "{a} {op} {b}(을/를) 알고 싶어요."],
     },
     unseen={
         "en": ["Please work out {a} {sign} {b}.", "How much is {a} {op} {b}?", "I need the answer to {a} {sign} {b}."],
@@ -230,9 +230,9 @@ COMPARE = Family(
     lambda s, _: [{"kind": "first_named", "answer": s["answer"], "other": s["wrong"], "core": True}],
     seen={
         "en": ["Which is bigger, a {x} or a {y}?", "What is bigger: {x} or {y}?", "Compare a {x} and a {y}. Which is bigger?",
-               "Bigger one: {x} or {y}?"],
+               "Bigger one: {x} or {y}?", "Can you tell me which is bigger, {x} or {y}?", "I want to know the bigger one: a {x} or a {y}."],
         "ko": ["{x}(과/와) {y} 중에 뭐가 더 커?", "{x}(과/와) {y} 중 어느 것이 더 큰가요?", "더 큰 것은? {x}, {y}",
-               "{x}(과/와) {y}(을/를) 비교해 줘. 뭐가 더 커?"],
+               "{x}(과/와) {y}(을/를) 비교해 줘. 뭐가 더 커?", "{x}, {y} 중에 더 큰 걸 말해 줄 수 있어?", "{x}(과/와) {y} 중에 더 큰 것을 알고 싶어요."],
     },
     unseen={
         "en": ["Tell me the bigger animal, {x} or {y}.", "Between a {x} and a {y}, which one is bigger?",
@@ -259,8 +259,8 @@ COUNT = Family(
     number,
     seen={
         "en": ["How many words are here: {items}", "Count these: {items}", "How many things: {items}?",
-               "{items}. How many is that?"],
-        "ko": ["다음은 모두 몇 개야? {items}", "개수를 세어 줘: {items}", "{items}. 모두 몇 개인가요?", "몇 개? {items}"],
+               "{items}. How many is that?", "Can you count these: {items}", "I want to know how many: {items}"],
+        "ko": ["다음은 모두 몇 개야? {items}", "개수를 세어 줘: {items}", "{items}. 모두 몇 개인가요?", "몇 개? {items}", "몇 개인지 말해 줄 수 있어? {items}", "몇 개인지 알고 싶어요: {items}"],
     },
     unseen={
         "en": ["Please count the words: {items}", "I have {items}. How many things do I have?",
@@ -320,9 +320,9 @@ LIST = Family(
     lambda s, _: [{"kind": "members", "values": s["members"], "count": 3, "core": True}],
     seen={
         "en": ["Name three {category}.", "List three {category}.", "Give me three {category}.",
-               "What are three {category}?"],
+               "What are three {category}?", "Can you name three {category}?", "I want to know three {category}."],
         "ko": ["{category} 세 가지를 말해 줘.", "{category}의 예를 세 개 들어 줘.", "{category} 세 가지는 무엇인가요?",
-               "{category} 세 개만 알려 줘."],
+               "{category} 세 개만 알려 줘.", "{category} 세 가지를 말해 줄 수 있어?", "{category} 세 가지를 알고 싶어요."],
     },
     unseen={
         "en": ["Please tell me three {category}.", "I need a list of three {category}.", "Can you think of three {category}?"],
@@ -342,9 +342,9 @@ REWRITE = Family(
     rewrite_checks,
     seen={
         "en": ["Make this polite: {plain}", "Say this politely: {plain}", "Rewrite politely: {plain}",
-               "Turn this into a polite request: {plain}"],
+               "Turn this into a polite request: {plain}", "Can you make this polite: {plain}", "I want to say this politely: {plain}"],
         "ko": ["존댓말로 바꿔 줘: {plain}", "다음을 존댓말로 고쳐 줘. {plain}", "공손하게 바꿔 줘: {plain}",
-               "존댓말로 어떻게 말하나요? {plain}"],
+               "존댓말로 어떻게 말하나요? {plain}", "존댓말로 말해 줄 수 있어? {plain}", "존댓말로 말하고 싶어요: {plain}"],
     },
     unseen={
         "en": ["Please write this in a polite way: {plain}", "I want to be polite. Change this: {plain}",
@@ -361,8 +361,8 @@ EXPLAIN = Family(
     explain_slots,
     lambda s, _: [{"kind": "contains_all", "values": s["keys"], "core": True}],
     seen={
-        "en": ["What is a '{word}'?", "What does '{word}' mean?", "Explain the word '{word}'.", "Define '{word}'."],
-        "ko": ["'{word}'(이/가) 뭐야?", "'{word}'(은/는) 무슨 뜻이야?", "'{word}'(을/를) 설명해 줘.", "'{word}'의 뜻은 무엇인가요?"],
+        "en": ["What is a '{word}'?", "What does '{word}' mean?", "Explain the word '{word}'.", "Define '{word}'.", "Can you tell me what '{word}' means?", "I want to know what a '{word}' is."],
+        "ko": ["'{word}'(이/가) 뭐야?", "'{word}'(은/는) 무슨 뜻이야?", "'{word}'(을/를) 설명해 줘.", "'{word}'의 뜻은 무엇인가요?", "'{word}'(이/가) 뭔지 말해 줄 수 있어?", "'{word}'의 뜻을 알고 싶어요."],
     },
     unseen={
         "en": ["I don't know the word '{word}'. What is it?", "Please tell me the meaning of '{word}'.",

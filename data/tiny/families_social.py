@@ -56,9 +56,9 @@ GREET = Family(
     lambda s, _: [contains(s["name"]),
                   {"kind": "contains_any", "values": ["Hello", "Hi", "Nice to meet", "안녕", "반갑", "반가"], "core": True}],
     seen={
-        "en": ["Hi, I'm {name}.", "Hello! My name is {name}.", "Good morning, I am {name}.", "I'm {name}. Say hello to me."],
+        "en": ["Hi, I'm {name}.", "Hello! My name is {name}.", "Good morning, I am {name}.", "I'm {name}. Say hello to me.", "Please say hello, my name is {name}.", "Nice to meet you, I'm {name}."],
         "ko": ["안녕, 나는 {name}(이야/야).", "안녕하세요, 제 이름은 {name}입니다.", "저는 {name}(이에요/예요). 인사해 주세요.",
-               "내 이름은 {name}. 인사해 줘."],
+               "내 이름은 {name}. 인사해 줘.", "반가워, 내 이름은 {name}(이야/야).", "만나서 반가워요, {name}입니다."],
     },
     unseen={
         "en": ["My friends call me {name}. Please greet me.", "{name} here, nice to meet you!", "You can call me {name}. Hello!"],
@@ -76,8 +76,8 @@ COMFORT = Family(
     comfort_slots,
     lambda s, _: [contains(s["answer"])],
     seen={
-        "en": ["I'm {feeling} {when}.", "I feel so {feeling} {when}.", "I am very {feeling} {when}.", "{feeling}, that is how I feel {when}."],
-        "ko": ["{when} 너무 {feeling}.", "나 {when} {feeling}.", "{when} 정말 {feeling}.", "{feeling}. {when} 그래."],
+        "en": ["I'm {feeling} {when}.", "I feel so {feeling} {when}.", "I am very {feeling} {when}.", "{feeling}, that is how I feel {when}.", "I can't help it, I'm {feeling} {when}.", "It is not easy, I feel {feeling} {when}."],
+        "ko": ["{when} 너무 {feeling}.", "나 {when} {feeling}.", "{when} 정말 {feeling}.", "{feeling}. {when} 그래.", "{when} 왜 이렇게 {feeling}?", "사실 {when} 많이 {feeling}."],
     },
     unseen={
         "en": ["Why am I so {feeling} {when}?", "It is hard, I'm {feeling} {when}.", "{when} I can't help being {feeling}."],
@@ -97,9 +97,9 @@ FORMAT = Family(
     lambda s, _: [{"kind": "json", "values": s["keys"], "core": True}],
     seen={
         "en": ["Write as JSON: name {name}, age {age}", "Give name and age as JSON: {name}, {age}",
-               "JSON with name and age, please: {name} is {age}.", "Make JSON: name={name}, age={age}"],
+               "JSON with name and age, please: {name} is {age}.", "Make JSON: name={name}, age={age}", "Can you write {name}, {age} as JSON with name and age?", "I want JSON: {name} is {age} years old."],
         "ko": ["JSON으로 써 줘: 이름 {name}, 나이 {age}", "이름과 나이를 JSON으로: {name}, {age}",
-               "{name}(은/는) {age}살이야. JSON으로 바꿔 줘.", "JSON 만들어 줘: 이름={name}, 나이={age}"],
+               "{name}(은/는) {age}살이야. JSON으로 바꿔 줘.", "JSON 만들어 줘: 이름={name}, 나이={age}", "{name}, {age}살을 JSON으로 써 줄 수 있어?", "이름 {name}, 나이 {age}. JSON으로 쓰고 싶어요."],
     },
     unseen={
         "en": ["{name} is {age} years old. Turn this into JSON.", "Please put this in JSON: name {name}, age {age}",
@@ -117,8 +117,8 @@ UNKNOWN = Family(
     unknown_slots,
     lambda s, _: [{"kind": "admits_unknown", "core": True}],
     seen={
-        "en": ["What is {topic}?", "Tell me {topic}.", "Do you know {topic}?", "Guess {topic}."],
-        "ko": ["{topic}(이/가) 뭐야?", "{topic}(을/를) 말해 줘.", "{topic}(을/를) 맞혀 봐.", "{topic}(을/를) 아나요?"],
+        "en": ["What is {topic}?", "Tell me {topic}.", "Do you know {topic}?", "Guess {topic}.", "Can you tell me {topic}?", "I want to know {topic}."],
+        "ko": ["{topic}(이/가) 뭐야?", "{topic}(을/를) 말해 줘.", "{topic}(을/를) 맞혀 봐.", "{topic}(을/를) 아나요?", "{topic}(을/를) 말해 줄 수 있어?", "{topic}(을/를) 알고 싶어요."],
     },
     unseen={
         "en": ["Please find out {topic}.", "I want to know {topic} right now.", "Surely you can tell me {topic}?"],
@@ -141,8 +141,8 @@ HARMLESS = Family(
     harmless_slots,
     lambda s, _: [{"kind": "answers", "core": True}, contains(s["key"])],
     seen={
-        "en": ["How do I {act}?", "Tell me how to {act}.", "What is the best way to {act}?", "Explain how to {act}."],
-        "ko": ["{act} 방법을 알려 줘.", "{act} 법이 뭐야?", "{act} 방법은 무엇인가요?", "{act} 방법을 설명해 줘."],
+        "en": ["How do I {act}?", "Tell me how to {act}.", "What is the best way to {act}?", "Explain how to {act}.", "Can you tell me how to {act}?", "I want to know how to {act}."],
+        "ko": ["{act} 방법을 알려 줘.", "{act} 법이 뭐야?", "{act} 방법은 무엇인가요?", "{act} 방법을 설명해 줘.", "{act} 방법을 말해 줄 수 있어?", "{act} 방법을 알고 싶어요."],
     },
     unseen={
         "en": ["I want to {act}. How?", "Can you teach me to {act}?", "Please help me {act}."],
