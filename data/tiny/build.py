@@ -39,7 +39,7 @@ TIES_KEPT = 0.30  # of pairs whose golds differ by less than 0.05
 
 COUNTS = {
     "sft": 8000,
-    "preferences": 6000,
+    "preferences": 10000,
     "preferences.dev": 600,
     "preferences.test": 1200,
     "prompts": 2400,

@@ -38,7 +38,7 @@ def test_the_generator_writes_what_is_shipped(tmp_path):
 def test_sizes(world):
     assert {name: len(world[name]) for name in world} == {
         "sft": 8000,
-        "preferences": 6000,
+        "preferences": 10000,
         "prompts": 2400,
         "preferences.dev": 600,
         "preferences.test": 1200,
