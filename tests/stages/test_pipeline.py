@@ -200,13 +200,12 @@ def test_a_published_policy_loads_without_this_package(finished):
     subprocess.run([sys.executable, "-I", "-c", code, *models], check=True, cwd="/")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_pipeline_publishes_nothing_and_frees_the_run(finished, number, code):
+def test_a_stopped_pipeline_publishes_nothing_and_frees_the_run(finished):
     folder, _ = finished
-    command = [sys.executable, "-m", "stages.pipeline", "r.yaml", f"run=stop{code}"]
+    command = [sys.executable, "-m", "stages.pipeline", "r.yaml", "run=stopped"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
     with subprocess.Popen(
-        [*command, "sft.trainer.max_steps=100000"],
+        [*command, "sft.trainer.max_steps=100000", "tracking.wandb=off"],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -216,11 +215,11 @@ def test_a_stopped_pipeline_publishes_nothing_and_frees_the_run(finished, number
         assert running.stdout.readline() == "sft      runs: first run\n"
         while not running.stdout.readline().startswith("sft      1/100000"):
             pass
-        running.send_signal(number)
+        running.send_signal(signal.SIGTERM)
         _, errors = running.communicate()
-    assert running.returncode == code
-    assert errors == f"stopped by {signal.Signals(number).name}; nothing half-done was published\n"
-    run = folder / "runs" / f"stop{code}"
+    assert running.returncode == 143
+    assert errors == "stopped by SIGTERM; nothing half-done was published\n"
+    run = folder / "runs" / "stopped"
     assert not (run / "sft").exists()
     assert not list(run.glob(".tmp-*"))
     with lock(run):
