@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from align.config import RUN_NAME
 from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
 from align.hashing import HashCache
 from align.manifest import MANIFEST, FileRecord, Manifest, dump_manifest, load_manifest
 
 WORK, OLD = ".tmp-", ".old-"
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RETRYABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENOMEM}
 
 
@@ -51,7 +51,7 @@ class Artifact:
 
 def open_run(runs_dir: Path, name: str) -> Path:
     """Return the run directory, made if needed; refuse names and links that lead elsewhere."""
-    if not RUN_NAME.fullmatch(name):
+    if not re.fullmatch(RUN_NAME, name):
         raise ConfigError(
             f"run={name}: a run name is at most 64 letters, digits, `.`, `_`, `-`, "
             "and starts with a letter or digit"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from align.trainer_fields import check_trainer
 
+RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -254,7 +255,7 @@ class EvaluateConfig(Section):
 class Recipe(Section):
     """A whole run. Stages read their own section plus `model`, `seed` and their data."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=f"^{RUN_NAME}$")]
     """Name of the run directory under runs/; the recipe's file name when not given."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     model: ModelConfig

@@ -6,6 +6,7 @@ Each problem is one line, `file:line: key.path: what is wrong; what to do`.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
-from align.config import Recipe
+from align.config import RUN_NAME, Recipe
 from align.errors import ConfigError
 from align.trainer_fields import TrainerFieldError
 from align.yaml_lines import Document, KeyPath, Problem, parse_scalar, read_yaml
@@ -21,14 +22,22 @@ from align.yaml_lines import Document, KeyPath, Problem, parse_scalar, read_yaml
 COMMAND_LINE = "command line"
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), *, section: str | None = None) -> Recipe:
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    section: str | None = None,
+    fallback_name: str = "",
+) -> Recipe:
     """Return the checked recipe, or raise one ConfigError that lists every problem.
 
     Args:
         overrides: `key=value` items; a key is looked up in `section` first, then from the root.
+        fallback_name: name of a recipe that has none and whose file name is no run name.
     """
     document = read_yaml(path)
-    document.data.setdefault("name", path.stem)
+    usable = not fallback_name or re.fullmatch(RUN_NAME, path.stem)
+    document.data.setdefault("name", path.stem if usable else fallback_name)
     overridden: set[KeyPath] = set()
     for item in overrides:
         _override(document, item, section, overridden)
@@ -60,7 +69,7 @@ def _override(document: Document, item: str, section: str | None, overridden: se
     if isinstance(value, str) and text[:1] not in "'\"":
         value = text  # ` #` starts a comment in a file, not on a command line
     path = tuple(key.split("."))
-    if section is not None and path[0] in _keys(_child(Recipe, section)):
+    if section is not None and _belongs(path[0], _keys(_child(Recipe, section))):
         path = (section, *path)
     node = document.data
     for part in path[:-1]:
@@ -71,6 +80,14 @@ def _override(document: Document, item: str, section: str | None, overridden: se
         node = node[part]
     node[path[-1]] = value
     overridden.add(path)
+
+
+def _belongs(key: str, section_keys: Sequence[str]) -> bool:
+    """Tell whether a key, perhaps misspelt, is meant for the section rather than the root."""
+    if key in section_keys or key in _keys(Recipe):
+        return key in section_keys
+    near = difflib.get_close_matches(key, [*section_keys, *_keys(Recipe)], n=1)
+    return bool(near) and near[0] in section_keys
 
 
 def _explain(

@@ -100,7 +100,7 @@ def parse_yaml(text: str, source: str) -> Document:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 document.problem(
-                    event.start_mark.line + 1,
+                    event.start_mark.line + 1 if event.start_mark else 1,
                     "anchors and aliases are not read; write the value out",
                 )
         loader = _Loader(text)

@@ -89,7 +89,7 @@ def read_command(recipe_path: Path, items: Sequence[str], *, section: str | None
     chosen, rest = take(items, {"run": "", "runs_dir": "runs", "force": "false"})
     if chosen["force"] not in ("true", "false"):
         raise ConfigError(f"force={chosen['force']}: choose true or false")
-    recipe = load_recipe(recipe_path, rest, section=section)
+    recipe = load_recipe(recipe_path, rest, section=section, fallback_name=chosen["run"])
     run_dir = open_run(Path(chosen["runs_dir"]), chosen["run"] or recipe.name)
     return Command(recipe_path, recipe, run_dir, chosen["force"] == "true", bool(rest))
 

@@ -44,6 +44,20 @@ def test_a_key_on_the_command_line_is_looked_up_in_the_section_first(tmp_path):
     assert recipe.reward.max_length == 9
 
 
+def test_a_recipe_whose_file_name_is_no_run_name_is_named_after_the_run(tmp_path):
+    path = write(tmp_path, GOOD).rename(tmp_path / "내 것.yaml")
+    assert load_recipe(path, fallback_name="mine").name == "mine"
+    with pytest.raises(ConfigError, match="name: name=내 것: letters, digits"):
+        load_recipe(path)
+
+
+def test_a_misspelt_key_is_looked_for_in_the_section_too(tmp_path):
+    with pytest.raises(ConfigError, match=r"ppo\.kl_ceof: unknown key; did you mean `kl_coef`"):
+        load_recipe(write(tmp_path, GOOD), ["kl_ceof=1"], section="ppo")
+    with pytest.raises(ConfigError, match=r"line: sede: unknown key; did you mean `seed`"):
+        load_recipe(write(tmp_path, GOOD), ["sede=1"], section="ppo")
+
+
 def test_a_source_without_a_path_reads_the_file_of_the_preferences(tmp_path):
     text = (
         "model: {path: base}\n"
