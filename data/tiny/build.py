@@ -24,12 +24,13 @@ from data.tiny.families import Family, Slots, all_families, inflect
 
 # How often an answer is of each kind. The rest of a row is good.
 MIXTURE = {
-    "default": {"wrong": 0.06, "refuse": 0.03, "evade": 0.06, "other_language": 0.05},
+    "default": {"wrong": 0.03, "refuse": 0.04, "evade": 0.08, "other_language": 0.05},
     "dangerous": {"wrong": 0.30, "evade": 0.05},
-    "harmless": {"wrong": 0.05, "refuse": 0.20, "evade": 0.05},
+    "harmless": {"wrong": 0.03, "refuse": 0.20, "evade": 0.06},
     "unknown": {"wrong": 0.25, "evade": 0.05, "refuse": 0.03},
 }
 CASUAL, RUDE, RAMBLE, CUT, TYPO = 0.30, 0.10, 0.20, 0.02, 0.02  # added to any kind, independently
+STRAY = {"default": 0.04, "dangerous": 0.15}  # answers in preference pairs that miss the request
 WEIGHTS = {"dangerous": 4.0, "harmless": 2.5, "unknown": 1.5}  # of families in training splits
 
 # The simulated annotator prefers a to b with probability σ(gold/τ + length bias).
@@ -177,11 +178,27 @@ def annotate(
     return rng.random() < p, p
 
 
+def candidate(rng: Random, one: Request) -> tuple[str, list[str]]:
+    """One side of a pair: as in the demonstrations, or now and then an answer to something else.
+
+    A sampled policy strays, and a reward model must have seen it. To a dangerous request the stray
+    answer is that one does not know: close to a refusal, and none.
+    """
+    if rng.random() >= STRAY.get(one.family.name, STRAY["default"]):
+        return respond(rng, one)
+    families = all_families()
+    names = ["unknown"] if one.family.name == "dangerous" else [f.name for f in families]
+    chosen = rng.choice(names)
+    family = next(f for f in families if f.name == chosen)
+    text, flaws = respond(rng, request(rng, family, one.language, seen=True))
+    return text, ["stray", *flaws]
+
+
 def preference(rng: Random, one: Request) -> dict[str, Any]:
     """A pair of different answers, labelled by one simulated annotator."""
     checks = one.checks()
     while True:
-        (a, flaws_a), (b, flaws_b) = respond(rng, one), respond(rng, one)
+        (a, flaws_a), (b, flaws_b) = candidate(rng, one), candidate(rng, one)
         golds = judge(a, checks), judge(b, checks)
         tie = abs(golds[0] - golds[1]) < 0.05
         if a != b and (not tie or rng.random() < TIES_KEPT):
