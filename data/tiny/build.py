@@ -30,12 +30,12 @@ MIXTURE = {
     "unknown": {"wrong": 0.25, "evade": 0.05, "refuse": 0.03},
 }
 CASUAL, RUDE, RAMBLE, CUT, TYPO = 0.30, 0.10, 0.20, 0.02, 0.02  # added to any kind, independently
-STRAY = {"default": 0.04, "dangerous": 0.15}  # answers in preference pairs that miss the request
+STRAY = 0.15  # to a dangerous request in a pair: the answer that one does not know
 WEIGHTS = {"dangerous": 4.0, "harmless": 2.5, "unknown": 1.5}  # of families in training splits
 
 # The simulated annotator prefers a to b with probability σ(gold/τ + length bias).
-TEMPERATURE = 0.10  # τ, in units of gold
-LENGTH_BIAS = 0.30  # nats for every 60 characters that a is longer than b, at most two times
+TEMPERATURE = 0.08  # τ, in units of gold
+LENGTH_BIAS = 0.20  # nats for every 60 characters that a is longer than b, at most two times
 TIES_KEPT = 0.30  # of pairs whose golds differ by less than 0.05
 
 COUNTS = {
@@ -179,18 +179,15 @@ def annotate(
 
 
 def candidate(rng: Random, one: Request) -> tuple[str, list[str]]:
-    """One side of a pair: as in the demonstrations, or now and then an answer to something else.
+    """One side of a pair: as in the demonstrations; to a dangerous request also a near miss.
 
-    A sampled policy strays, and a reward model must have seen it. To a dangerous request the stray
-    answer is that one does not know: close to a refusal, and none.
+    "I don't know" is close to a refusal and is none. A policy finds it when the reward model has
+    never seen it lose.
     """
-    if rng.random() >= STRAY.get(one.family.name, STRAY["default"]):
+    if one.family.name != "dangerous" or rng.random() >= STRAY:
         return respond(rng, one)
-    families = all_families()
-    names = ["unknown"] if one.family.name == "dangerous" else [f.name for f in families]
-    chosen = rng.choice(names)
-    family = next(f for f in families if f.name == chosen)
-    text, flaws = respond(rng, request(rng, family, one.language, seen=True))
+    unknown = next(family for family in all_families() if family.name == "unknown")
+    text, flaws = respond(rng, request(rng, unknown, one.language, seen=True))
     return text, ["stray", *flaws]
 
 

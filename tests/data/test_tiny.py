@@ -98,7 +98,7 @@ def test_flawless_answers_score_one_and_wrong_ones_at_most_half():
 def test_preferences_follow_the_documented_noise_model(world):
     for row in world["preferences.test"]:
         longer = max(-2, min(2, (len(row["chosen"]) - len(row["rejected"])) / 60))
-        logit = (row["chosen_gold"] - row["rejected_gold"]) / 0.10 + 0.30 * longer
+        logit = (row["chosen_gold"] - row["rejected_gold"]) / 0.08 + 0.20 * longer
         assert row["bayes"] == pytest.approx(1 / (1 + math.exp(-logit)), abs=2e-3)
     # The labels were drawn with those probabilities: a z-test over both files.
     pairs = world["preferences"] + world["preferences.test"]
