@@ -108,6 +108,14 @@ def test_preferences_follow_the_documented_noise_model(world):
     assert abs(agreed - sum(ceiling)) < 3 * spread
 
 
+def test_the_readme_states_the_bayes_ceiling_and_the_quality_that_the_files_have(world):
+    readme = (WORLD.parent / "README.md").read_text(encoding="utf-8")
+    ceiling = [max(row["bayes"], 1 - row["bayes"]) for row in world["preferences.test"]]
+    assert f"**{sum(ceiling) / len(ceiling):.3f}** on `preferences.test.jsonl`" in readme
+    golds = [row["gold"] for row in world["sft"]]
+    assert f"Mean gold of the demonstrations: {sum(golds) / len(golds):.3f}." in readme
+
+
 def test_the_pretraining_forums_ask_no_question_of_a_held_out_file(world):
     lines = "\n".join(itertools.islice(documents(1, FORUM), 20_000)).splitlines()
     asked = {line.split(": ", 1)[1] for line in lines if ": " in line}
