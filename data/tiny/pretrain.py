@@ -36,9 +36,8 @@ CHAT_TEMPLATE = (
 )
 VOCAB_SIZE = 1408
 CONTEXT = 256
-POSITIONS = (
-    1024  # rotary: free of weights; beyond CONTEXT they are learned by fine-tuning, if at all
-)
+# Rotary positions are free of weights; beyond CONTEXT they are learned by fine-tuning, if at all.
+POSITIONS = 1024
 BATCH = 16  # sequences of CONTEXT tokens an optimiser step
 
 
