@@ -1,0 +1,59 @@
+"""What PPO asks of its models, whatever the layout.
+
+Shapes: b = sequences, r = response width, v = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from align.errors import ConfigError
+from align.types import Sequences
+
+
+class Roles(Protocol):
+    """What PPO asks of its models."""
+
+    pad_id: int
+    stop_ids: Sequence[int]
+    device: torch.device
+    reward_mean: float
+    reward_std: float
+    """Moments of the raw score; the critic speaks of (score − mean) / std."""
+    policy_parameters: list[nn.Parameter]
+    value_parameters: list[nn.Parameter]
+
+    def policy_logits(self, sequences: Sequences) -> Tensor:
+        """Logits of the policy that predict each response token, [b, r, v]."""
+        ...
+
+    def reference_logits(self, sequences: Sequences) -> Tensor:
+        """The same of the reference, without gradient."""
+        ...
+
+    def values(self, sequences: Sequences) -> Tensor:
+        """V of the state before each response token, float32 [b, r]."""
+        ...
+
+    def scores(self, sequences: Sequences) -> Tensor:
+        """Raw score of each response, read at its last token; float32 [b], without gradient."""
+        ...
+
+    def sampling(self) -> AbstractContextManager[PreTrainedModel]:
+        """The policy as a plain model, for as long as it is sampled from."""
+        ...
+
+
+def checked_std(std: float) -> float:
+    if not std > 0:
+        raise ConfigError(
+            f"reward_std={std}, expected a positive number; train the reward model again, or set "
+            "ppo.normalise_reward=false"
+        )
+    return std

@@ -1,0 +1,116 @@
+"""The shared layout: one frozen base in memory, and an adapter on it for each role."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from align.models import disable_dropout
+from align.readout import (
+    CriticInit,
+    final_scores,
+    response_logits,
+    state_values,
+    trunk_of,
+    value_head,
+)
+from align.roles.adapters import POLICY, REWARD, VALUE, add_reward_adapter, base_of, merged
+from align.roles.protocol import checked_std
+from align.types import Sequences
+
+
+class SharedRoles:
+    """One frozen base; policy, value_model and reward_model are adapters on it.
+
+    The reference is the base with every adapter off, so the base must be what the policy starts
+    from (the merged SFT model), and the reward adapter must have been trained on that same base.
+    """
+
+    def __init__(
+        self,
+        base: PreTrainedModel,
+        policy_lora: LoraConfig,
+        *,
+        reward_adapter: Path,
+        pad_id: int,
+        stop_ids: Sequence[int],
+        reward_mean: float = 0.0,
+        reward_std: float = 1.0,
+        critic_init: CriticInit = "reward",
+    ) -> None:
+        self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, base.device
+        self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
+        self.model = get_peft_model(base, copy.deepcopy(policy_lora), adapter_name=POLICY)
+        self.reward_head = add_reward_adapter(self.model, REWARD, reward_adapter)
+        if critic_init == "reward":
+            add_reward_adapter(self.model, VALUE, reward_adapter)
+        else:
+            self.model.add_adapter(VALUE, copy.deepcopy(policy_lora))
+        self.value_head = value_head(
+            self.reward_head, critic_init=critic_init, mean=reward_mean, std=reward_std
+        )
+        disable_dropout(self.model)
+        self.model.eval()
+        self.trunk = trunk_of(base)
+        self._layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
+        self.policy_parameters = self._parameters(POLICY)
+        self.value_parameters = [*self._parameters(VALUE), *self.value_head.parameters()]
+
+    def policy_logits(self, sequences: Sequences) -> Tensor:
+        self._activate(POLICY)
+        return response_logits(self.model, sequences)
+
+    @torch.no_grad()
+    def reference_logits(self, sequences: Sequences) -> Tensor:
+        self._activate(None)
+        return response_logits(self.model, sequences)
+
+    def values(self, sequences: Sequences) -> Tensor:
+        self._activate(VALUE)
+        return state_values(self.trunk, self.value_head, sequences)
+
+    @torch.no_grad()
+    def scores(self, sequences: Sequences) -> Tensor:
+        self._activate(REWARD)
+        return final_scores(self.trunk, self.reward_head, sequences)
+
+    @contextmanager
+    def sampling(self) -> Iterator[PreTrainedModel]:
+        self._activate(POLICY)
+        with merged(self.model):
+            yield base_of(self.model)
+
+    def trained_policy(self) -> PeftModel:
+        """The policy's adapter alone on the base, ready to be saved. Ends the other roles."""
+        self._activate(POLICY)
+        self.model.delete_adapter(REWARD)
+        self.model.delete_adapter(VALUE)
+        return self.model
+
+    def _activate(self, name: str | None) -> None:
+        """Compute with this adapter, or with none; what is trained stays marked for training."""
+        for layer in self._layers:
+            layer.enable_adapters(name is not None)
+            if name is not None:
+                layer.set_adapter(name)
+        for name_, parameter in self._adapters():
+            parameter.requires_grad_(name_ != REWARD)
+
+    def _adapters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every adapter weight with the name of its adapter."""
+        for layer in self._layers:
+            for kind in layer.adapter_layer_names:
+                for name, module in getattr(layer, kind).items():
+                    for parameter in module.parameters():
+                        yield name, parameter
+
+    def _parameters(self, adapter: str) -> list[nn.Parameter]:
+        return [parameter for name, parameter in self._adapters() if name == adapter]
