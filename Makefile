@@ -26,12 +26,12 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
 .PRECIOUS: $(run)/%/manifest.json # a stopped stage leaves the last good artifact as it was
-.PHONY: help setup pipeline sft reward dpo ppo evaluate report test lint clean FORCE
+.PHONY: help setup pipeline sft reward dpo ppo evaluate report test lint bench-ppo clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.ready ## make .venv with every library (TORCH_INDEX=URL of an index with CPU builds of torch)
 
@@ -52,6 +52,10 @@ lint: .venv/.ready ## ruff, ruff format, mypy
 	@$(py) -m ruff check
 	@$(py) -m ruff format --check
 	@$(py) -m mypy
+
+bench-ppo: .venv/.ready ## our PPO against TRL 1.12.0's (QUICK=1: two minutes; THREADS=2 CASES=fixed,ragged,second)
+	@$(py) -m tests.benchmarks.bench_ppo $(if $(QUICK),--quick) $(if $(THREADS),--threads $(THREADS)) \
+	  $(if $(CASES),--cases $(CASES))
 
 clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
 	rm -rf '$(run)'

@@ -32,6 +32,6 @@ def test_linked_files_exist():
 
 def test_documented_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
+    targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
     assert {"setup", "pipeline", "sft", "test"} <= targets
     assert not [t for t in targets if not re.search(rf"^{t}:", makefile, re.MULTILINE)]

@@ -1,0 +1,89 @@
+"""Our PPO behind a gate: `align.ppo.train` as it is, with a clock around its named steps."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from align import ppo
+from align.config import LoraSection, PPOConfig
+from align.models import lora_config
+from align.roles import SeparateRoles, SharedRoles
+from tests.benchmarks import workload
+from tests.benchmarks.channel import Gate
+from tests.benchmarks.clock import Memory
+
+PHASE_OF = {
+    "sample": "sample",
+    "score": "score",
+    "measure": "measure",
+    "shape": "shape+estimate",
+    "estimate": "shape+estimate",
+    "update": "update",
+}
+ENDLESS = 10**9
+
+
+class Gated:
+    """A tracker: the end of an iteration is where the next one waits."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def log(self, step: int, metrics: Any, *, total: int | None = None) -> None:
+        self.gate.wait()
+
+
+def put_clocks(gate: Gate) -> None:
+    """Time the steps of `ppo.train` where it looks them up, and note the lengths it sampled."""
+    plain_sample = ppo.sample
+
+    def sample(roles: Any, prompts: Sequence[list[int]], *args: Any, **kwargs: Any) -> Any:
+        samples, sequences = plain_sample(roles, prompts, *args, **kwargs)
+        pairs = zip(prompts, samples, strict=True)
+        gate.lengths = [(len(prompt), len(drawn.response)) for prompt, drawn in pairs]
+        return samples, sequences
+
+    ppo.sample = sample
+    for step, phase in PHASE_OF.items():
+        setattr(ppo, step, gate.clock.timed(phase, getattr(ppo, step)))
+
+
+def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
+    """`same`: four full models and TRL's batches. `default`: one base with adapters."""
+    ids = {"pad_id": workload.PAD, "stop_ids": [workload.STOP]}
+    config = PPOConfig(
+        iterations=ENDLESS,
+        rollout_batch_size=shape.prompts,
+        max_new_tokens=shape.new_tokens,
+        **job["config"],
+    )
+    base = workload.causal_lm(shape)
+    if config.lora is None:
+        reference = copy.deepcopy(base)
+        return SeparateRoles(base, reference, workload.reward_model(shape), **ids), config
+    lora = lora_config(config.lora, task="causal")
+    with tempfile.TemporaryDirectory() as folder:
+        workload.save_reward_adapter(shape, lora, folder)
+        return SharedRoles(base, lora, reward_adapter=folder, **ids), config
+
+
+def main() -> None:
+    gate = Gate()
+    torch.set_num_threads(gate.job["threads"])
+    shape = workload.Shape(**gate.job["shape"])
+    if gate.job["config"].get("lora"):
+        gate.job["config"]["lora"] = LoraSection(**gate.job["config"]["lora"])
+    gate.memory = Memory()
+    roles, config = build(shape, gate.job)
+    put_clocks(gate)
+    gate.wait()
+    ppo.train(roles, workload.prompts(shape), config, tracker=Gated(gate), seed=gate.job["seed"])
+
+
+if __name__ == "__main__":
+    main()
