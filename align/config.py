@@ -183,7 +183,8 @@ class PPOConfig(Section):
     dual_clip: Annotated[float, Field(gt=1.0)] | None = None
     """Lower bound for negative advantages (Ye 2020, arXiv:1912.09729), usually 3; None: off."""
     value_clip_range: Positive | None = None
-    """Absolute, in units of the return; None: no clipping."""
+    """How far a value may move per update, in standard deviations of the rollout's returns; None:
+    no clipping."""
     gamma: Fraction = 1.0
     gae_lambda: Fraction = 0.95
     kl_coef: NonNegative = 0.05

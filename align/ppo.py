@@ -33,7 +33,7 @@ from align.errors import DivergedError
 from align.kl import adaptive_kl_coef
 from align.logprobs import entropy, token_logprobs
 from align.losses import LossOutput, ppo_policy_loss, ppo_value_loss
-from align.masks import masked_whiten
+from align.masks import masked_var, masked_whiten
 from align.optimiser import Optimisers
 from align.ppo_metrics import describe, listed, summarise
 from align.roles import Roles
@@ -213,6 +213,7 @@ def update(
     policy_too: bool = True,
 ) -> list[dict[str, float]]:
     """Passes over the rollout in shuffled minibatches; the readings of each optimiser step."""
+    value_clip_range = value_clip(rollout, config)
 
     def policy_loss(part: Rollout, denominator: Tensor) -> LossOutput:
         logits = roles.policy_logits(part.sequences)
@@ -232,7 +233,7 @@ def update(
             part.old_values,
             part.returns,
             part.response_mask,
-            value_clip_range=config.value_clip_range,
+            value_clip_range=value_clip_range,
             denominator=denominator,
         )
 
@@ -246,6 +247,17 @@ def update(
                 step |= optimisers.policy.step(minibatch, policy_loss, micro_batch_size=size)
             steps.append(step)
     return steps
+
+
+def value_clip(rollout: Rollout, config: PPOConfig) -> float | None:
+    """How far a value may move in this update: a share of the spread of the rollout's returns.
+
+    In absolute units one setting would bind or not by the scale of the reward.
+    """
+    if config.value_clip_range is None:
+        return None
+    spread = masked_var(rollout.returns, rollout.response_mask).sqrt().item()
+    return config.value_clip_range * spread
 
 
 # 7 ------------------------------------------------------------------------------------------------

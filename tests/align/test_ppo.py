@@ -260,13 +260,36 @@ def test_the_clips_of_the_recipe_reach_their_losses():
     policy_loss = oracle.ppo_policy_loss(
         now.logprobs.tolist(), old, rollout.advantages.tolist(), lengths, 0.1, 1.2
     )
+    spread = rollout.returns[rollout.response_mask].std(correction=0).item()
     value_loss = oracle.ppo_value_loss(
-        now.values.tolist(), values, rollout.returns.tolist(), lengths, 0.05
+        now.values.tolist(), values, rollout.returns.tolist(), lengths, 0.05 * spread
     )
     assert step["policy/loss"] == pytest.approx(policy_loss, rel=1e-4)
     assert step["value/loss"] == pytest.approx(value_loss, rel=1e-4)
     assert step["policy/clip_fraction"] > 0.3
     assert step["value/clip_fraction"] > 0.1
+
+
+def test_the_value_clip_is_in_units_of_the_returns_spread():
+    """P22: returns and values a hundred times as large clip the same tokens."""
+    config = tiny_roles.config(minibatches=1, epochs=1, value_clip_range=0.2, reward_clip=None)
+    readings = []
+    for scale in (1.0, 100.0):
+        roles = tiny_roles.separate()
+        rollout = collect(roles, config).rollout
+        head, old = roles.value_head, rollout.old_values + 0.3
+        with torch.no_grad():
+            head.weight.mul_(scale), head.bias.mul_(scale)
+        scaled = dataclasses.replace(
+            rollout, old_values=scale * old, returns=scale * rollout.returns
+        )
+        optimisers = with_sgd(roles, config, lr=0.0)
+        (step,) = update(roles, scaled, optimisers, config, generator=generator())
+        readings.append(step)
+    small, large = readings
+    assert 0.05 < small["value/clip_fraction"] < 0.95
+    assert large["value/clip_fraction"] == pytest.approx(small["value/clip_fraction"], abs=1e-6)
+    assert large["value/loss"] == pytest.approx(1e4 * small["value/loss"], rel=1e-4)
 
 
 def test_during_the_critics_warm_up_the_policy_stands_still():
