@@ -195,9 +195,13 @@ def read_artifact(path: Path, cache: HashCache | None = None) -> Artifact:
     return Artifact(path, manifest)
 
 
-def quarantine(path: Path, reason: str) -> Path:
-    """Move a damaged artifact aside, with a line that says why; return where it went."""
-    shelf = path.parent / "quarantine"
+def quarantine(path: Path, reason: str, *, shelf: Path | None = None) -> Path:
+    """Move a damaged artifact aside, with a line that says why; return where it went.
+
+    Args:
+        shelf: the folder for what is damaged; `quarantine` beside the artifact if not given.
+    """
+    shelf = shelf or path.parent / "quarantine"
     with retryable(f"{shelf}: cannot be written"):
         shelf.mkdir(exist_ok=True)
         taken = {place.name for place in shelf.iterdir()}

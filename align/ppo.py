@@ -21,13 +21,14 @@ and whitening sees the whole rollout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from align.advantages import gae, kl_shaped_rewards, missing_eos
+from align.checkpoints import Checkpoints
 from align.config import PPOConfig
 from align.errors import DivergedError
 from align.kl import adaptive_kl_coef
@@ -36,6 +37,7 @@ from align.losses import LossOutput, ppo_policy_loss, ppo_value_loss
 from align.masks import masked_var, masked_whiten
 from align.optimiser import Optimisers
 from align.ppo_metrics import describe, listed, summarise
+from align.ppo_state import TrainState, capture, restore
 from align.roles import Roles
 from align.rollout import ModelSampler, Sample, collate
 from align.types import Measured, Rollout, Sequences
@@ -50,19 +52,31 @@ class Tracker(Protocol):
 
 
 def train(
-    roles: Roles, prompts: Sequence[list[int]], config: PPOConfig, *, tracker: Tracker, seed: int
+    roles: Roles,
+    prompts: Sequence[list[int]],
+    config: PPOConfig,
+    *,
+    tracker: Tracker,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, float]:
     """Run PPO on `roles` in place; return the metrics of the last iteration.
 
+    With `checkpoints`, the run goes on from the newest of them, to the very result that it would
+    have had without the break (bit for bit on a CPU, at the same number of threads).
+
     Raises:
         DivergedError: a score, loss or gradient is NaN or infinite. No weight has seen it.
+        Stopped: a stop signal came; the iteration was finished, and saved.
     """
-    generator = torch.Generator().manual_seed(seed)
-    batches = cycle(prompts, config.rollout_batch_size, generator=generator)
-    optimisers = Optimisers.of(roles, config)
-    kl_coef = config.kl_coef
-    metrics: dict[str, float] = {}
-    for iteration, batch in zip(range(config.iterations), batches, strict=False):
+    state, total = TrainState.start(roles, config, seed=seed), config.iterations
+    saved = checkpoints.latest(total) if checkpoints is not None else None
+    if saved is not None:
+        restore(state, saved)
+    optimisers, generator = state.optimisers, state.generator
+    while state.iteration < total:
+        iteration, kl_coef = state.iteration, state.kl_coef
+        batch = draw(prompts, config.rollout_batch_size, state)
         samples, sequences = sample(roles, batch, config, generator=generator)
         scores, raw_scores = score(roles, samples, sequences, config)
         measured = measure(roles, sequences, config)
@@ -74,27 +88,26 @@ def train(
         )
         metrics = describe(samples, scores, raw_scores, measured, rollout, kl_coef=kl_coef)
         metrics |= summarise(steps) | optimisers.learning_rates()
-        tracker.log(iteration + 1, listed(metrics), total=config.iterations)
-        kl_coef = adapt(
+        tracker.log(iteration + 1, listed(metrics), total=total)
+        state.kl_coef = adapt(
             optimisers,
             config,
             iteration=iteration,
             kl_coef=kl_coef,
             sequence_kl=metrics["ppo/kl/sequence"],
         )
-    return metrics
+        state.metrics, state.iteration = metrics, iteration + 1
+        if checkpoints is not None:
+            checkpoints.reached(state.iteration, total, lambda: capture(state))
+    return state.metrics
 
 
-def cycle(
-    prompts: Sequence[list[int]], size: int, *, generator: torch.Generator
-) -> Iterator[list[list[int]]]:
-    """Batches of `size` prompts without end, every prompt once before any comes again."""
-    waiting: list[int] = []
-    while True:
-        while len(waiting) < size:
-            waiting += torch.randperm(len(prompts), generator=generator).tolist()
-        batch, waiting = waiting[:size], waiting[size:]
-        yield [prompts[index] for index in batch]
+def draw(prompts: Sequence[list[int]], size: int, state: TrainState) -> list[list[int]]:
+    """The next `size` prompts: every prompt comes once before any comes again."""
+    while len(state.waiting) < size:
+        state.waiting += torch.randperm(len(prompts), generator=state.generator).tolist()
+    batch, state.waiting = state.waiting[:size], state.waiting[size:]
+    return [prompts[index] for index in batch]
 
 
 # 1 ------------------------------------------------------------------------------------------------

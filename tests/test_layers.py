@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = (
     "masks logprobs kl advantages losses",
-    "errors types hashing yaml_lines trainer_fields config recipe manifest",
-    "chat data models artifacts tracking judges",
-    "readout rollout roles optimiser ppo_metrics ppo evaluation report",
+    "errors stopping types hashing yaml_lines trainer_fields config recipe manifest",
+    "chat data models artifacts checkpoints tracking judges",
+    "readout rollout roles optimiser ppo_metrics ppo_state ppo evaluation report",
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 HOME = {"trl": "stages/", "wandb": "align/tracking.py"}

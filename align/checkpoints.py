@@ -1,0 +1,163 @@
+"""Checkpoints of a running stage: written whole or not at all, the newest that verifies is used.
+
+They lie in runs/RUN/.checkpoints/STAGE until the stage publishes. Each is an artifact of its own,
+written by the same commit protocol (align/artifacts.py), and bound by its manifest to everything
+that decides the stage's result: another recipe, other data or other code make it useless.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from align.artifacts import WORK, publish, quarantine, read_artifact, recover, retryable, workspace
+from align.errors import CorruptArtifactError
+from align.manifest import Manifest, changes, fingerprint
+from align.stopping import Stop
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 2
+"""The newest may turn out damaged; the one before it is then used."""
+TENSORS, VALUES = "state.safetensors", "state.json"
+
+
+class Saved(NamedTuple):
+    """A state, written down. `values` must be JSON."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class Checkpoints:
+    """What a stage has saved of its way, and where it saves more.
+
+    Args:
+        run_dir: the run directory; its lock must be held.
+        stage: name of the stage.
+        inputs: everything that decides the stage's result, as in its manifest.
+        every: steps from one checkpoint to the next.
+        curve: a metrics file that goes with the state: saved with it, and put back on resuming.
+        stop: tells of a stop signal, which makes the next step save and end the stage.
+        say: where lines for the user go.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        stage: str,
+        inputs: dict[str, Any],
+        *,
+        every: int = 1,
+        curve: Path | None = None,
+        stop: Stop | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._run_dir, self._stage, self._inputs = run_dir, stage, inputs
+        self._every, self._curve, self._stop = every, curve, stop or Stop()
+        self._say = lambda line: say(f"{stage:<9}{line}")
+        self._folder = run_dir / ".checkpoints" / stage
+        with retryable(f"{self._folder}: cannot be made"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        recover(self._folder)
+
+    def latest(self, total: int) -> Saved | None:
+        """The newest checkpoint of this very stage that verifies; others are put aside.
+
+        Args:
+            total: steps of the whole stage, to say how far the checkpoint is.
+        """
+        for step, path in self._present():
+            try:
+                manifest = read_artifact(path).manifest
+            except CorruptArtifactError as error:
+                place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
+                self._say(f"{error}; moved to {place}")
+                continue
+            if manifest.fingerprint != fingerprint(self._inputs):
+                told = ", ".join(changes(manifest.inputs, self._inputs)[:3])
+                self._say(f"starts anew, its checkpoint at {step} is removed: {told}")
+                self.clear()
+                return None
+            return self._read(path, f"resumes at {step}/{total} from a checkpoint")
+        return None
+
+    def _read(self, path: Path, line: str) -> Saved:
+        from safetensors.torch import load_file
+
+        # Cloned: the file's own memory is neither aligned nor ours once the file is gone.
+        tensors = {name: tensor.clone() for name, tensor in load_file(path / TENSORS).items()}
+        values = json.loads((path / VALUES).read_text(encoding="utf-8"))
+        if self._curve is not None:
+            shutil.copyfile(path / self._curve.name, self._curve)
+        self._say(line)
+        return Saved(tensors, values)
+
+    def reached(self, step: int, total: int, capture: Callable[[], Saved]) -> None:
+        """Save what is due after a step: every n-th, the last, and before a stop.
+
+        Raises:
+            Stopped: a signal asked for it, and the step is saved.
+        """
+        if step % self._every == 0 or step == total or self._stop.asked:
+            self.save(step, capture())
+        if self._stop.asked:
+            self._say(f"saved at {step}/{total}; the same command goes on from there")
+            self._stop.now()
+
+    def save(self, step: int, saved: Saved) -> None:
+        """Write a checkpoint, then let go of those it makes superfluous."""
+        target = self._folder / f"{self._stage}-step-{step}"
+        with workspace(target) as work:
+            with retryable(f"{target}: cannot be written"):
+                _write_tensors(saved.tensors, work / TENSORS)
+                (work / VALUES).write_text(json.dumps(saved.values), encoding="utf-8")
+                if self._curve is not None:
+                    shutil.copyfile(self._curve, work / self._curve.name)
+            manifest = Manifest(
+                stage=self._stage,
+                fingerprint=fingerprint(self._inputs),
+                inputs=self._inputs,
+                config={},
+                seed=self._inputs["seed"],
+            )
+            publish(work, target, manifest)
+        for _, path in self._present()[KEPT:]:
+            self._remove(path)
+
+    def clear(self) -> None:
+        """Remove every checkpoint of the stage."""
+        for _, path in self._present():
+            self._remove(path)
+
+    def _present(self) -> list[tuple[int, Path]]:
+        """Steps and folders, the newest first."""
+        pattern = re.compile(rf"{re.escape(self._stage)}-step-(\d+)")
+        found = ((pattern.fullmatch(path.name), path) for path in self._folder.iterdir())
+        return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
+
+    def _remove(self, path: Path) -> None:
+        """Take the name away first, so that a checkpoint is never seen half-removed."""
+        aside = Path(tempfile.mkdtemp(prefix=WORK, dir=self._folder))
+        path.rename(aside / path.name)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; a full disk is the OSError that it is."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error), str(path)) from None
