@@ -14,11 +14,16 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 
 empty :=
+comma := ,
 space := $(empty) $(empty)
 run := runs/$(RUN)
 py := .venv/bin/python
 stage = $(py) -m stages.$(1) '$(RECIPE)' 'run=$(RUN)' $(2) $(SET)
 made = $(run)/$(1)/manifest.json
+# What the evaluation compares and a stage trains: `policies: [ … ]` of the recipe, or of SET.
+policies := $(shell { cat '$(RECIPE)'; echo '$(SET)'; } 2>/dev/null | sed -n \
+  -e 's/^[a-z: {]*policies: *\[\([^]]*\)\].*/\1/p' -e 's/.*policies=[^[]*\[\([^]]*\)\].*/\1/p' | tail -n 1)
+trained := $(filter dpo ppo rloo grpo,$(subst $(comma), ,$(or $(policies),dpo ppo)))
 # What every stage waits for; with SET the stage itself decides whether there is something to do.
 inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 
@@ -26,7 +31,7 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
 .PRECIOUS: $(run)/%/manifest.json # a stopped stage leaves the last good artifact as it was
-.PHONY: help setup pipeline sft reward dpo ppo evaluate report test lint bench-ppo clean FORCE
+.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test lint bench-ppo clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
@@ -42,6 +47,8 @@ sft: $(call made,sft) ## instructions → policy that answers
 reward: $(call made,reward) ## preference pairs → reward model
 dpo: $(call made,dpo) ## preference pairs → aligned policy, without a reward model
 ppo: $(call made,ppo) ## prompts + reward model → aligned policy
+rloo: $(call made,rloo) ## the same by RLOO (TRL), on the terms of ppo
+grpo: $(call made,grpo) ## the same by GRPO (TRL), on the terms of ppo
 evaluate: $(call made,evaluate) ## all policies on held-out prompts, with confidence intervals
 report: $(call made,report) ## report.html and report.md
 
@@ -74,7 +81,13 @@ $(call made,dpo): $(inputs) $(call made,sft)
 $(call made,ppo): $(inputs) $(call made,sft) $(call made,reward)
 	@$(call stage,rlhf,method=ppo)
 
-$(call made,evaluate): $(inputs) $(foreach s,sft reward dpo ppo,$(call made,$(s)))
+$(call made,rloo): $(inputs) $(call made,sft) $(call made,reward)
+	@$(call stage,rlhf,method=rloo)
+
+$(call made,grpo): $(inputs) $(call made,sft) $(call made,reward)
+	@$(call stage,rlhf,method=grpo)
+
+$(call made,evaluate): $(inputs) $(foreach s,sft reward $(trained),$(call made,$(s)))
 	@$(call stage,evaluate)
 
 $(call made,report): $(inputs) $(call made,evaluate)

@@ -127,6 +127,7 @@ class TrainerSection(Section):
     """What SFT, reward and DPO have in common: TRL trains them."""
 
     lora: LoraSection | None = None
+    """None: all weights are trained."""
     max_length: Annotated[int, Field(ge=2)] = 512
     """Tokens of prompt and response; longer rows are dropped and counted, never cut."""
     trainer: dict[str, Any] = Field(default_factory=dict)
@@ -152,6 +153,30 @@ class DPOSection(TrainerSection):
     @classmethod
     def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
         return check_trainer("dpo", value)
+
+
+class PeerSection(Section):
+    """RLOO and GRPO, trained by TRL on the terms of `ppo`: what `trainer` leaves open is as there.
+
+    Adapters too: a peer trains `ppo.lora` where PPO does (stages/peers.py lists all that is taken).
+    """
+
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Fields of TRL's configuration class, checked by name (align/trainer_fields.py)."""
+
+
+class RLOOSection(PeerSection):
+    @field_validator("trainer")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return check_trainer("rloo", value)
+
+
+class GRPOSection(PeerSection):
+    @field_validator("trainer")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return check_trainer("grpo", value)
 
 
 class PPOConfig(Section):
@@ -244,7 +269,7 @@ class EvaluateConfig(Section):
     @field_validator("policies")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = ("base", "sft", "dpo", "ppo")
+        known = ("base", "sft", "dpo", "ppo", "rloo", "grpo")
         for name in value:
             if name not in known:
                 raise ValueError(f"policies={name} is not one of {', '.join(known)}")
@@ -261,7 +286,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     model: ModelConfig
     data: DataConfig
-    parents: dict[Literal["sft", "reward", "ppo", "dpo", "evaluate"], str] = Field(
+    parents: dict[Literal["sft", "reward", "ppo", "dpo", "rloo", "grpo", "evaluate"], str] = Field(
         default_factory=dict
     )
     """Artifacts taken from elsewhere, as `parents.sft=runs/other/sft`."""
@@ -270,4 +295,6 @@ class Recipe(Section):
     reward: RewardSection = RewardSection()
     ppo: PPOConfig = PPOConfig()
     dpo: DPOSection = DPOSection()
+    rloo: RLOOSection = RLOOSection()
+    grpo: GRPOSection = GRPOSection()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -247,7 +247,7 @@ def save(
     if merged.can_generate() and merged.generation_config is not None:
         merged.generation_config.eos_token_id = stop_ids(tokenizer, merged)
         merged.generation_config.pad_token_id = tokenizer.pad_token_id
-    with _quiet():
+    with quiet():
         merged.save_pretrained(out / "model")
     for folder in folders:
         tokenizer.save_pretrained(folder)
@@ -273,7 +273,7 @@ def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def _named(path: Path_, revision: str | None) -> Iterator[None]:
     """Say which model could not be loaded."""
     try:
-        with _quiet():
+        with quiet():
             yield
     except (OSError, ValueError) as error:
         at = f" at revision {revision}" if revision else ""
@@ -285,7 +285,7 @@ def _named(path: Path_, revision: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars of single files, no warnings about heads that are meant to be new."""
     level, bars = (
         transformers.logging.get_verbosity(),

@@ -19,6 +19,8 @@ CLASSES = {
     "sft": ("SFTConfig", "sft_config.py"),
     "reward": ("RewardConfig", "reward_config.py"),
     "dpo": ("DPOConfig", "dpo_config.py"),
+    "rloo": ("RLOOConfig", "rloo_config.py"),
+    "grpo": ("GRPOConfig", "grpo_config.py"),
 }
 OURS = {
     "output_dir": "the run decides it: run=NAME",
@@ -31,6 +33,14 @@ OURS = {
     "hub_token": "secrets have no place in a recipe; log in with `hf auth login`",
     "push_to_hub": "publish the finished `model` folder with `hf upload`",
     "resume_from_checkpoint": "the stage finds its own checkpoints",
+    "max_completion_length": "set `ppo.max_new_tokens`, which holds for its peers too",
+    "temperature": "set `ppo.temperature`, which holds for its peers too",
+    **dict.fromkeys(
+        ("top_k", "top_p", "min_p", "repetition_penalty", "generation_kwargs"),
+        "answers are drawn from the whole distribution of the policy, as in PPO",
+    ),
+    "chat_template_kwargs": "prompts are encoded before TRL sees them",
+    "log_completions": "the evaluation keeps every answer in samples.jsonl",
 }
 """Fields the pipeline sets itself, and what to do instead."""
 

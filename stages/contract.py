@@ -46,6 +46,8 @@ class Stage:
     run: Callable[[StageContext], StageResult]
     section: str | None = None
     """Section of the recipe that the stage reads, besides `model` and `seed`."""
+    borrowed: tuple[str, ...] = ()
+    """Single settings of other sections that the stage reads too, as `ppo.temperature`."""
     parents: tuple[str, ...] | Callable[[Recipe], tuple[str, ...]] = ()
     data: Callable[[Recipe], dict[str, DataSource | None]] = _no_data
     """Sources by their key under `data`; None where the recipe lacks one."""

@@ -105,6 +105,9 @@ def stage_inputs(
     inputs: dict[str, Any] = {"seed": recipe.seed}
     if stage.section is not None:
         inputs |= flatten(getattr(recipe, stage.section).model_dump(), stage.section)
+    for key in stage.borrowed:
+        section, _, name = key.partition(".")
+        inputs |= flatten({name: getattr(recipe, section).model_dump()[name]}, section)
     inputs |= flatten(recipe.model.model_dump(exclude={"path"}), "model")
     inputs["model.path"] = model_identity(recipe, cache)
     for name, source in stage.data(recipe).items():

@@ -29,7 +29,8 @@ from stages.contract import Stage
 from stages.freshness import State, local_path
 from stages.runner import Command, check, command_line, guarded, make, read_command
 
-STAGES = (sft.STAGE, reward.STAGE, *reversed(rlhf.STAGES), evaluate.STAGE, report.STAGE)
+ALIGNED = (rlhf.DPO, rlhf.PPO, rlhf.RLOO, rlhf.GRPO)
+STAGES = (sft.STAGE, reward.STAGE, *ALIGNED, evaluate.STAGE, report.STAGE)
 HEAVY = [
     *("torch", "transformers", "datasets", "peft", "wandb"),
     *(f"trl.trainer.{name}_trainer" for name in ("sft", "reward", "dpo")),

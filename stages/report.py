@@ -15,7 +15,7 @@ from align.config import Recipe
 from stages.runner import Stage, StageContext, StageResult, main
 
 TEXT = "report.txt"
-ORDER = ("sft", "reward", "dpo", "ppo")
+ORDER = ("sft", "reward", "dpo", "ppo", "rloo", "grpo")
 
 
 def parents(recipe: Recipe) -> tuple[str, ...]:

@@ -4,7 +4,8 @@
     python -m stages.rlhf stages/recipes/tiny.yaml method=dpo trainer.beta=0.1
 
 PPO reads data.prompts and is our own (align/ppo.py); DPO reads data.preferences and is trained by
-TRL. Both start from the published SFT policy, and both have it as their reference.
+TRL. Both start from the published SFT policy, and both have it as their reference. method=rloo and
+method=grpo are PPO without a critic, on its terms (stages/peers.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from align.config import DataSource, Recipe
 from align.data import load_preferences, load_prompts
+from stages.peers import GRPO, RLOO
 from stages.runner import Stage, StageContext, StageResult, main
 
 STEP_ZERO_TOLERANCE = 1e-4
@@ -66,7 +68,7 @@ def run_dpo(context: StageContext) -> StageResult:
     kept, encoded = support.encode_pairs(base, pairs, "preferences")
     # With LoRA the reference is the policy with its adapter off. Without, it is a second copy: left
     # to itself, TRL would load whatever the model's config names.
-    policy, reference = base.load(), base.load() if base.section.lora is None else None
+    policy, reference = base.load(), base.load() if base.lora is None else None
     for model in filter(None, (policy, reference)):
         models.disable_dropout(model)
     trainer = support.trainer(
@@ -106,7 +108,7 @@ DPO = Stage(
     data=dpo_data,
     headline=("dpo/train/loss", "dpo/rewards/accuracies", "dpo/rewards/margins"),
 )
-STAGES = (PPO, DPO)
+STAGES = (PPO, DPO, RLOO, GRPO)
 
 if __name__ == "__main__":
     raise SystemExit(main(*STAGES))

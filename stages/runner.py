@@ -196,6 +196,7 @@ def _manifest(
     stage: Stage, recipe: Recipe, state: State, result: StageResult, seconds: float
 ) -> Manifest:
     keys = {"seed", "model", "data"} | ({stage.section} if stage.section else set())
+    keys |= {key.partition(".")[0] for key in stage.borrowed}
     return Manifest(
         **Handoff.model_validate(result.handoff).model_dump(),
         stage=stage.name,

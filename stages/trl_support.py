@@ -1,4 +1,4 @@
-"""What SFT, reward training and DPO share over TRL: settings, metrics, divergence, publishing.
+"""What the stages over TRL share: settings, metrics, divergence, publishing.
 
 TRL gets token ids that we encoded (align/chat.py) and only trains. Its own tokenisation, truncation
 and packing of text are never used.
@@ -27,7 +27,7 @@ from transformers import (
 from transformers.trainer_callback import ProgressCallback
 
 from align import chat, models
-from align.config import PPOConfig, TrainerSection
+from align.config import LoraSection, PeerSection, PPOConfig, TrainerSection
 from align.data import Preference
 from align.errors import ConfigError, DataError, DivergedError
 from align.hashing import HashCache, path_hash, value_hash
@@ -53,18 +53,26 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
 
     @property
-    def section(self) -> TrainerSection | PPOConfig:
+    def section(self) -> TrainerSection | PeerSection | PPOConfig:
         """The part of the recipe that this stage reads."""
-        section: TrainerSection | PPOConfig = getattr(self.context.recipe, self.section_name)
+        section: TrainerSection | PeerSection | PPOConfig = getattr(
+            self.context.recipe, self.section_name
+        )
         return section
 
     @property
-    def max_length(self) -> int:
-        """Tokens of prompt and answer; PPO may go as far as its reward model has read."""
+    def lora(self) -> LoraSection | None:
+        """The adapter that is trained; the peers of PPO train what PPO does."""
         section = self.section
-        if isinstance(section, PPOConfig):
-            return int(self.context.parents["reward"].manifest.config["reward"]["max_length"])
-        return section.max_length
+        return self.context.recipe.ppo.lora if isinstance(section, PeerSection) else section.lora
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer; PPO and its peers go as far as the reward model has read."""
+        section = self.section
+        if isinstance(section, TrainerSection):
+            return section.max_length
+        return int(self.context.parents["reward"].manifest.config["reward"]["max_length"])
 
     @classmethod
     def of(cls, context: StageContext, section_name: str) -> Base:
@@ -84,7 +92,7 @@ class Base:
         learning rates rounds to nothing. The arithmetic is bfloat16 on CUDA either way.
         """
         dtype = self.context.recipe.model.dtype
-        if dtype == "auto" and trained and (self.section.lora is None or task == "reward"):
+        if dtype == "auto" and trained and (self.lora is None or task == "reward"):
             dtype = "float32"
         kwargs: dict[str, Any] = {
             "revision": self.revision,
@@ -101,8 +109,7 @@ class Base:
 
     def adapter(self, task: models.Task = "causal") -> LoraConfig | None:
         """The adapter that TRL is to add, if the recipe asks for one."""
-        lora = self.section.lora
-        return None if lora is None else models.lora_config(lora, task=task)
+        return None if self.lora is None else models.lora_config(self.lora, task=task)
 
     def publish(self, model: PreTrainedModel | PeftModel) -> None:
         """Write `model/` and, with LoRA, `adapter/` into the stage's folder."""
@@ -111,7 +118,7 @@ class Base:
     def handoff(self, **splits: Any) -> dict[str, Any]:
         """What the next stages check before they build on this one."""
         return {
-            "kind": "full" if self.section.lora is None else "adapter",
+            "kind": "full" if self.lora is None else "adapter",
             "base_model": path_hash(Path(self.path), HashCache())
             if Path(self.path).is_dir()
             else f"{self.path}@{self.revision}",
@@ -128,6 +135,7 @@ def trainer(
     examples: Sequence[dict[str, Any]],
     *,
     task: models.Task = "causal",
+    defaults: dict[str, Any] | None = None,
     fixed: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -135,26 +143,30 @@ def trainer(
 
     Args:
         examples: rows with the columns that TRL gives to tokenised data.
+        defaults: settings of this stage where the recipe does not say otherwise.
         fixed: settings of this stage that hold whatever the recipe says.
         kwargs: further arguments of the trainer, above all `model`.
     """
     try:
-        return guarded(trainer_class)(
-            args=settings(config_class, base, fixed or {}),
-            train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
-            processing_class=base.tokenizer,
-            peft_config=base.adapter(task),
-            **kwargs,
-        )
+        with models.quiet():  # some load a reference
+            return guarded(trainer_class)(
+                args=settings(config_class, base, defaults or {}, fixed or {}),
+                train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
+                processing_class=base.tokenizer,
+                peft_config=base.adapter(task),
+                **kwargs,
+            )
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"{base.section_name}.trainer: {reason}; correct the recipe") from error
 
 
-def settings(config_class: type[Any], base: Base, fixed: dict[str, Any]) -> Any:
+def settings(
+    config_class: type[Any], base: Base, defaults: dict[str, Any], fixed: dict[str, Any]
+) -> Any:
     """Build TRL's configuration: our defaults, then the recipe's `trainer`, then what must hold."""
     cuda = base.device.type == "cuda"
-    defaults = {
+    ours = {
         "bf16": cuda,
         "gradient_checkpointing": False,
         "dataloader_num_workers": 0,
@@ -170,11 +182,12 @@ def settings(config_class: type[Any], base: Base, fixed: dict[str, Any]) -> Any:
         "use_cpu": not cuda,
         "report_to": "none",
         "logging_nan_inf_filter": False,  # the default logs a NaN loss as 0.0
-        "max_length": None,  # rows that are too long were dropped before
         "remove_unused_columns": False,  # `length` feeds train_sampling_strategy=group_by_length
     }
-    given = base.section.trainer if isinstance(base.section, TrainerSection) else {}
-    return config_class(**(defaults | given | required | fixed))
+    if any(field.name == "max_length" for field in dataclasses.fields(config_class)):
+        required["max_length"] = None  # rows that are too long were dropped before
+    given = {} if isinstance(base.section, PPOConfig) else base.section.trainer
+    return config_class(**(ours | defaults | given | required | fixed))
 
 
 def within(
@@ -248,8 +261,9 @@ class TrackerCallback(TrainerCallback):
         if not logs or "train_runtime" in logs:  # TRL's closing summary, without a curve
             return
         metrics = {
-            f"{self.stage}/{name}" if "/" in name else f"{self.stage}/train/{name}": float(value)
+            self._key(name): float(value)
             for name, value in logs.items()
+            if value is not None  # TRL's word for a mean over nothing
         }
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -258,6 +272,14 @@ class TrackerCallback(TrainerCallback):
                 )
         self.latest |= metrics
         self.context.tracker.log(state.global_step, metrics, total=state.max_steps)
+
+    def _key(self, name: str) -> str:
+        group, slash, rest = name.partition("/")
+        return (
+            f"{self.stage}/{group}/{rest.replace('/', '_')}"
+            if slash
+            else f"{self.stage}/train/{name}"
+        )
 
 
 def fit(trainer: Trainer, base: Base) -> dict[str, float]:

@@ -86,7 +86,26 @@ def test_each_target_runs_its_own_stage(project):
     assert make("sft") == ["sft"]
     assert make("dpo") == ["dpo"]
     assert make("ppo") == ["reward", "ppo"]
+    assert make("rloo") == ["rloo"]
+    assert make("grpo") == ["grpo"]
     assert make("pipeline") == ["pipeline"]
+
+
+@pytest.mark.parametrize(
+    ("line", "settings", "trained"),
+    [
+        ("evaluate: {policies: [base, sft, rloo], bootstrap: 9}", "", ["rloo"]),
+        ("evaluate:\n  policies: [sft, ppo, grpo] # but: [dpo]", "", ["ppo", "grpo"]),
+        ("evaluate:\n  policies: [sft, ppo]", "evaluate.policies=[sft,dpo]", ["dpo"]),
+        ("evaluate: {policies: [base, sft, best_of_n]}", "", []),
+        ("# policies: [sft, rloo]", "evaluate.bootstrap=9", ["dpo", "ppo"]),
+    ],
+)
+def test_the_evaluation_waits_for_the_policies_that_it_names(project, line, settings, trained):
+    with Path("r.yaml").open("a") as file:
+        file.write(f"{line}\n")
+    ran = make("evaluate", f"SET={settings}")
+    assert ran == ["sft", "reward", *trained, "evaluate"]
 
 
 def test_run_names_the_folder_and_the_recipe_names_the_run(project):

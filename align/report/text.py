@@ -8,7 +8,16 @@ from typing import Any
 
 MINUS = "−"
 MISSING = "–"
-NAMES = {"base": "base", "sft": "SFT", "dpo": "DPO", "ppo": "PPO", "reward": "Reward model"}
+NAMES = {
+    "base": "base",
+    "sft": "SFT",
+    "dpo": "DPO",
+    "ppo": "PPO",
+    "rloo": "RLOO",
+    "grpo": "GRPO",
+    "best_of_n": "best of n",
+    "reward": "Reward model",
+}
 SHOWN_CHARACTERS = 1200
 """Of one answer; what is longer is cut, and the cut is said."""
 

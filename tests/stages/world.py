@@ -19,6 +19,8 @@ STAGES = {
     "reward": (reward.STAGE,),
     "dpo": rlhf.STAGES,
     "ppo": rlhf.STAGES,
+    "rloo": rlhf.STAGES,
+    "grpo": rlhf.STAGES,
     "evaluate": (evaluate.STAGE,),
 }
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
@@ -86,7 +88,7 @@ class World:
         """Run one stage as from the command line; return its exit code."""
         path = self.folder / "recipe.yaml"
         path.write_text(json.dumps(self.recipe), "utf-8")  # JSON is YAML
-        method = [f"method={name}"] if name in ("dpo", "ppo") else []
+        method = [f"method={name}"] if STAGES[name] is rlhf.STAGES else []
         argv = [str(path), f"runs_dir={self.folder / 'runs'}", *method, *items]
         return main(*STAGES[name], argv=argv)
 

@@ -1,0 +1,110 @@
+"""TRL's RLOO and GRPO trainers, held to PPO's token ids, distribution, positions and score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from align import models, ppo
+from align.config import PPOConfig
+from align.errors import DivergedError
+from align.masks import position_ids
+from align.readout import final_scores, trunk_of
+from align.roles import Roles
+from align.rollout import Sample, collate
+from align.types import Sequences
+from stages.trl_support import Base
+
+Ids = list[int]
+BROKEN = "probability tensor"
+"""In what torch says when it is to sample from logits that are no numbers."""
+
+
+def on_our_terms(trainer_class: type[Any]) -> type[Any]:
+    """A trainer that takes each `prompt` as token ids, and tells when there is none to sample."""
+
+    class EncodedTrainer(trainer_class):
+        def _tokenize_prompts(self, prompts: list[Ids]) -> tuple[list[Ids], None, dict[str, Any]]:
+            return prompts, None, {}  # encoded by us; TRL would render and tokenise them again
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+            try:
+                return super().training_step(*args, **kwargs)
+            except RuntimeError as error:
+                if BROKEN not in str(error):
+                    raise
+                raise DivergedError(
+                    f"the policy's logits are no numbers at step {self.state.global_step + 1}; "
+                    "lower trainer.learning_rate, or ppo.learning_rate"
+                ) from error
+
+    return EncodedTrainer
+
+
+class Scorer:
+    """The reward model alone, with what `align.ppo.score` asks of PPO's roles."""
+
+    def __init__(self, base: Base, config: PPOConfig) -> None:
+        reward = base.context.parents["reward"]
+        self.device = base.device
+        self.model = models.load_reward_model(
+            reward.model,
+            pad_id=base.tokenizer.pad_token_id,
+            dtype=base.context.recipe.model.dtype,
+            device=base.device,
+        )
+        mean, std = reward.manifest.reward_mean, reward.manifest.reward_std
+        assert mean is not None and std is not None, "the reward stage publishes both"
+        self.reward_mean, self.reward_std = (mean, std) if config.normalise_reward else (0.0, 1.0)
+
+    @torch.no_grad()
+    def scores(self, sequences: Sequences) -> Tensor:
+        return final_scores(trunk_of(self.model), getattr(self.model, models.HEAD), sequences)
+
+
+def reward_function(
+    scorer: Scorer, config: PPOConfig, *, pad_id: int, stop_ids: Sequence[int]
+) -> Callable[..., list[float]]:
+    """What TRL calls for the rewards of a rollout: the scores that PPO would maximise."""
+
+    def score(
+        prompts: list[Ids],
+        completion_ids: list[Ids],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float]:
+        samples = [Sample(ids, ids[-1] in stop_ids, []) for ids in completion_ids]
+        sequences = collate(prompts, samples, pad_id=pad_id, device=scorer.device)
+        scores, raw_scores = ppo.score(cast(Roles, scorer), samples, sequences, config)
+        log_metric("reward/score", raw_scores.mean().item())
+        return cast(list[float], scores.tolist())
+
+    return score
+
+
+def plain_generation(stop_ids: Sequence[int], pad_id: int) -> GenerationConfig:
+    """Sampling without what a base model's own `generation_config` would add (top-k, penalties).
+
+    TRL sets its own fields of it only; all others would act on the answers, and no trainer knows.
+    """
+    return GenerationConfig(eos_token_id=list(stop_ids), pad_token_id=pad_id)
+
+
+def count_positions(model: PreTrainedModel) -> None:
+    """Have a model count positions from the mask where TRL does not say them.
+
+    TRL pads prompts on the left, and a model left to itself counts the padding: with absolute
+    position embeddings (GPT-2) it would be trained on other probabilities than were sampled.
+    """
+
+    def hook(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = kwargs.get("attention_mask")
+        if mask is not None and kwargs.get("position_ids") is None:
+            kwargs["position_ids"] = position_ids(mask.bool())
+        return args, kwargs
+
+    trunk_of(model).register_forward_pre_hook(hook, with_kwargs=True)

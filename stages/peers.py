@@ -1,0 +1,152 @@
+"""RLOO and GRPO: what PPO is measured against, trained by TRL on PPO's own terms.
+
+    python -m stages.rlhf stages/recipes/tiny.yaml method=rloo
+    python -m stages.rlhf stages/recipes/tiny.yaml method=grpo trainer.num_generations=16
+
+Neither has a critic: an answer is compared with the other answers to its prompt. All else is as in
+PPO: the SFT policy they start from and keep as reference, the prompts as the same token ids, the
+whole distribution they are drawn from, and the very score (`align.ppo.score`). What `trainer:` does
+not set follows the recipe's `ppo`: episodes, optimiser steps, learning rate, clip, KL coefficient.
+
+Source: RLOO, Ahmadian 2024, arXiv:2402.14740; GRPO, Shao 2024, arXiv:2402.03300.
+Differs: TRL's defaults in what neither a paper nor `ppo` settles, as GRPO's `loss_type: dapo`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from align.config import DataSource, PPOConfig, Recipe
+from align.data import load_prompts
+from stages.contract import Stage, StageContext, StageResult
+
+ANSWERS = {"rloo": 4, "grpo": 8}
+"""Answers to each prompt: Ahmadian's larger setting; TRL's default. Fewer where a rollout is."""
+KL_AT_START = 1e-4
+"""Nats per token; before the first step the policy is the reference."""
+TERMS = (
+    *("lora", "iterations", "rollout_batch_size", "epochs", "minibatches", "micro_batch_size"),
+    *("learning_rate", "lr_schedule", "adam_eps", "max_grad_norm", "clip_range", "kl_coef"),
+    *("normalise_reward", "reward_clip", "missing_eos", "missing_eos_penalty"),
+    *("temperature", "max_new_tokens"),
+)
+"""Settings of `ppo` that hold for its peers."""
+
+
+def data(recipe: Recipe) -> dict[str, DataSource | None]:
+    return {"prompts": recipe.data.prompts}
+
+
+def run_rloo(context: StageContext) -> StageResult:
+    from trl import RLOOConfig, RLOOTrainer
+
+    return run("rloo", RLOOTrainer, RLOOConfig, context)
+
+
+def run_grpo(context: StageContext) -> StageResult:
+    from trl import GRPOConfig, GRPOTrainer
+
+    return run("grpo", GRPOTrainer, GRPOConfig, context)
+
+
+def run(
+    method: str, trainer_class: type[Any], config_class: type[Any], context: StageContext
+) -> StageResult:
+    source, config = context.recipe.data.prompts, context.recipe.ppo
+    assert source is not None, "the runner refuses a recipe without it"
+    rows = load_prompts(source, warn=print)
+
+    from align import chat, models
+    from stages import peer_trainers as peer
+    from stages import trl_support as support
+
+    # 1. Encode the prompts, load the policy and the reward model.
+    base = support.Base.of(context, method)
+    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in rows]
+    prompts = support.within(encoded, len, base.max_length - config.max_new_tokens, "prompts")
+    policy, pad_id = base.load(), base.tokenizer.pad_token_id
+    stop_ids = models.stop_ids(base.tokenizer, policy)
+    scorer = peer.Scorer(base, config)
+
+    # 2. Train.
+    published = policy.generation_config
+    policy.generation_config = peer.plain_generation(stop_ids, pad_id)
+    trainer = support.trainer(
+        peer.on_our_terms(trainer_class),
+        config_class,
+        base,
+        [{"prompt": ids} for ids in enough(prompts, config.rollout_batch_size)],
+        defaults=as_in_ppo(method, config),
+        fixed={"temperature": config.temperature, "max_completion_length": config.max_new_tokens},
+        model=policy,
+        reward_funcs=peer.reward_function(scorer, config, pad_id=pad_id, stop_ids=stop_ids),
+    )
+    models.disable_dropout(trainer.model)
+    for model in filter(None, (policy, trainer.ref_model)):
+        peer.count_positions(model)
+    metrics = support.fit(trainer, base)
+    check_start(trainer.state.log_history[0])
+
+    # 3. Publish.
+    policy.generation_config = published
+    base.publish(trainer.model)
+    metrics[f"{method}/data/rows"] = len(rows)
+    metrics[f"{method}/data/too_long"] = len(rows) - len(prompts)
+    return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
+
+
+def as_in_ppo(method: str, config: PPOConfig) -> dict[str, Any]:
+    """TRL's settings for the rollouts, optimiser steps and limits that PPO has.
+
+    A minibatch is cut into equal micro-batches, and a rollout into whole groups of answers.
+    """
+    micro = divisor(config.minibatch_size, config.micro_batch_size)
+    steps = config.minibatches * config.epochs
+    return {
+        "num_generations": divisor(config.rollout_batch_size, ANSWERS[method]),
+        "generation_batch_size": config.rollout_batch_size,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": config.minibatch_size // micro,
+        "num_iterations": config.epochs,
+        "max_steps": config.iterations * steps,
+        "logging_steps": steps,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.lr_schedule,
+        "adam_epsilon": config.adam_eps,
+        "max_grad_norm": config.max_grad_norm,
+        "epsilon": config.clip_range,
+        "beta": config.kl_coef,  # TRL's GRPO has none unless told
+    }
+
+
+def divisor(size: int, most: int) -> int:
+    """The largest divisor of `size` that is at most `most`."""
+    return max(n for n in range(1, min(size, most) + 1) if size % n == 0)
+
+
+def enough(prompts: Sequence[list[int]], count: int) -> list[list[int]]:
+    """The prompts, all repeated until there are `count`: TRL leaves out what fills no rollout."""
+    return list(prompts) * math.ceil(count / len(prompts))
+
+
+def check_start(first: dict[str, float]) -> None:
+    """Before the first update the policy is the reference."""
+    assert abs(first.get("kl", 0.0)) < KL_AT_START, f"the reference is not the start: {first}"
+
+
+def stage(method: str, run_method: Callable[[StageContext], StageResult]) -> Stage:
+    return Stage(
+        name=method,
+        run=run_method,
+        section=method,
+        borrowed=tuple(f"ppo.{name}" for name in TERMS),
+        parents=("sft", "reward"),
+        data=data,
+        headline=(f"{method}/reward/score", f"{method}/train/kl", f"{method}/train/entropy"),
+    )
+
+
+RLOO = stage("rloo", run_rloo)
+GRPO = stage("grpo", run_grpo)
