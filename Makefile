@@ -31,7 +31,7 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
 .PRECIOUS: $(run)/%/manifest.json # a stopped stage leaves the last good artifact as it was
-.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test lint bench-ppo clean FORCE
+.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test mutants lint bench-ppo clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
@@ -54,6 +54,9 @@ report: $(call made,report) ## report.html and report.md
 
 test: .venv/.ready ## run the tests
 	@$(py) -m pytest
+
+mutants: .venv/.ready ## change one formula at a time: a test must fail each time (FILES=align/kl.py: only there)
+	@$(py) -m tests.mutants $(FILES)
 
 lint: .venv/.ready ## ruff, ruff format, mypy
 	@$(py) -m ruff check

@@ -91,7 +91,7 @@ def gae(
     """
     check_shapes(2, rewards=rewards, values=values, mask=mask)
     zero = torch.zeros_like(values)
-    rewards, values = torch.where(mask, rewards, zero), torch.where(mask, values, zero)
+    values = torch.where(mask, values, zero)
     advantages = torch.zeros_like(values)
     next_advantage = next_value = zero[:, 0]
     for t in reversed(range(mask.shape[1])):

@@ -53,6 +53,7 @@ def counted(tokenizer, ids, mask):
 
 
 def test_training_ids_are_prompt_ids_then_response_then_stop(tokenizer):
+    """S3: the ids of a prompt are a prefix of the ids it is trained with."""
     messages = talk("2 + 3?", "It is 5.", system="Be brief.")
     ids, mask = chat.encode(tokenizer, messages)
     prompt = chat.prompt_ids(tokenizer, messages[:-1])
@@ -136,6 +137,7 @@ def test_an_added_token_of_the_template_is_text_for_users_and_a_token_for_answer
 
 
 def test_beginning_of_sequence_is_written_once():
+    """S3: where the template writes it, the tokenizer adds no second one."""
     tokenizer = with_template("{{ bos_token }}" + tiny.CHAT_TEMPLATE)
     tokenizer.bos_token = "<|system|>"
     assert chat.encode(tokenizer, talk("a", "b"))[0].count(tokenizer.bos_token_id) == 1

@@ -104,10 +104,10 @@ def all_token_losses(x, old, advantages, returns, mask, denominator=None):
 def test_padding_changes_no_loss_no_gradient_and_no_metric():
     """P28: two more columns of hostile padding, and every number is bit-identical."""
     tensors = [ragged.numbers(seed) for seed in range(4)]
-    narrow, wide = tensors[0].clone(), ragged.widen(tensors[0], 2, -50.0)
+    narrow, wide = tensors[0].clone(), ragged.widen(tensors[0], 2, 50.0)
     narrow.requires_grad_(), wide.requires_grad_()
     plain = all_token_losses(narrow, *tensors[1:], ragged.mask())
-    rest = [ragged.widen(x, 2, 50.0) for x in tensors[1:]]
+    rest = [ragged.widen(x, 2, -50.0) for x in tensors[1:]]  # a ratio of e^100, were it read
     padded = all_token_losses(wide, *rest, ragged.widen(ragged.mask(), 2, False))
     for a, b in zip(plain, padded, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
@@ -123,6 +123,7 @@ def test_ratio_max_is_that_of_a_token_even_when_all_ratios_are_below_one():
     mask = torch.tensor([[True, False]])
     metrics = ppo_policy_loss(new, old, torch.ones(1, 2), mask, clip_range=0.2).metrics
     assert metrics["ratio_max"].item() == pytest.approx(math.exp(-1), rel=1e-6)
+    assert metrics["ratio_gap_max"].item() == pytest.approx(1 - math.exp(-1), rel=1e-6)
 
 
 @pytest.mark.parametrize("cut", [1, 2])

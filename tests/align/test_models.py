@@ -34,6 +34,7 @@ def reward_model(checkpoint, **kwargs):
 
 
 def test_a_new_head_is_normal_with_deviation_one_over_root_of_width_plus_one(tmp_path):
+    """R3: Normal(0, 1/√(d + 1)) at d = 256, of the seed's drawing."""
     tiny.llama(hidden_size=256).save_pretrained(tmp_path)
     head = reward_model(tmp_path).score.weight
     assert head.shape == (1, 256)
@@ -60,6 +61,7 @@ def test_scores_are_read_at_the_last_token_of_each_sequence(checkpoint):
 
 
 def test_scores_do_not_depend_on_the_pad_token_even_if_it_is_the_stop_token(checkpoint):
+    """R2: pad == stop, another pad, and another in the model's config give the same scores."""
     model = reward_model(checkpoint)
     expected = models.reward_scores(model, SEQUENCES, pad_id=0)
     for pad in (1, 70):
@@ -190,6 +192,7 @@ def test_a_published_policy_loads_in_plain_transformers_with_the_same_greedy_out
 
 
 def test_a_reward_adapter_scores_alike_after_merging_and_reloading(checkpoint, tmp_path):
+    """R4: the head is saved with the adapter and stands in the merged model."""
     model = perturbed_adapter(reward_model(checkpoint), "reward")
     expected = models.reward_scores(model, SEQUENCES, pad_id=0)
     models.save(model, tiny.tokenizer(), tmp_path / "out", base=checkpoint)

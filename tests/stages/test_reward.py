@@ -72,6 +72,7 @@ def test_it_starts_from_the_sft_policy_with_a_small_random_head(world, monkeypat
 
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_it_learns_sixteen_pairs_by_heart(world, lora):
+    """R3: all 16 right, in full and with LoRA."""
     settings = {"max_steps": 40, "per_device_train_batch_size": 16, "learning_rate": 3e-3}
     world.recipe["reward"] |= {"trainer": settings, "lora": lora}
     world.recipe["data"]["preferences"] = world.write("sixteen.jsonl", rows(16))
