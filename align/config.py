@@ -34,7 +34,8 @@ class ModelConfig(Section):
     revision: str | None = None
     """Commit or tag on the hub. A hub name without one would not name the same weights twice."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on CUDA, float32 on CPU; weights trained in full stay float32 on both."""
+    """auto: bfloat16 on CUDA, float32 on CPU. Type of the arithmetic and of frozen weights; weights
+    that are trained are float32 always."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 2
     """torch threads on CPU. Results are bit-identical for equal thread counts only."""

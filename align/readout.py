@@ -59,7 +59,8 @@ def final_scores(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Ten
 def apply_head(head: nn.Linear, states: Tensor) -> Tensor:
     """The head in float32 on states [..., d]: bfloat16 would round scores near 8 to .03."""
     bias = None if head.bias is None else head.bias.float()
-    return nn.functional.linear(states.float(), head.weight.float(), bias).squeeze(-1)
+    with torch.autocast(states.device.type, enabled=False):
+        return nn.functional.linear(states.float(), head.weight.float(), bias).squeeze(-1)
 
 
 def value_head(

@@ -37,10 +37,13 @@ def build_roles(base: Base) -> SharedRoles | SeparateRoles:
     scorer = models.load_reward_model(
         reward.model,
         pad_id=base.tokenizer.pad_token_id,
-        dtype=context.recipe.model.dtype,
+        dtype=context.recipe.model.dtype if lora is not None else "float32",  # the critic's start
         device=base.device,
     )
-    return SeparateRoles(trained, base.load(), scorer, value_lora=lora, **kwargs)
+    arithmetic = base.arithmetic if lora is None else None
+    return SeparateRoles(
+        trained, base.load(), scorer, value_lora=lora, arithmetic=arithmetic, **kwargs
+    )
 
 
 def shared(context: StageContext) -> bool:

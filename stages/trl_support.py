@@ -74,6 +74,11 @@ class Base:
             return section.max_length
         return int(self.context.parents["reward"].manifest.config["reward"]["max_length"])
 
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """The type that passes through the models compute in."""
+        return models.find_dtype(self.context.recipe.model.dtype, self.device)
+
     @classmethod
     def of(cls, context: StageContext, section_name: str) -> Base:
         """The recipe's model for SFT; the published SFT policy for every later stage."""
@@ -88,11 +93,11 @@ class Base:
         """Load the weights in evaluation mode.
 
         Weights that are trained themselves (all of them without LoRA, the head of a reward model)
-        stay in float32 unless the recipe names a type: a step of bfloat16 weights at the usual
-        learning rates rounds to nothing. The arithmetic is bfloat16 on CUDA either way.
+        are float32 whatever the recipe's type, which then is that of the arithmetic only: a step
+        of bfloat16 weights at the usual learning rates rounds to nothing.
         """
         dtype = self.context.recipe.model.dtype
-        if dtype == "auto" and trained and (self.lora is None or task == "reward"):
+        if trained and (self.lora is None or task == "reward"):
             dtype = "float32"
         kwargs: dict[str, Any] = {
             "revision": self.revision,
@@ -167,7 +172,7 @@ def settings(
     """Build TRL's configuration: our defaults, then the recipe's `trainer`, then what must hold."""
     cuda = base.device.type == "cuda"
     ours = {
-        "bf16": cuda,
+        "bf16": base.arithmetic == torch.bfloat16,
         "gradient_checkpointing": False,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": cuda,

@@ -82,4 +82,8 @@ def base_of(model: PeftModel) -> PreTrainedModel:
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+    """The parameters to train, made float32: in bfloat16 a usual step rounds to nothing."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    return parameters

@@ -40,12 +40,20 @@ class SeparateRoles:
         reward_std: float = 1.0,
         critic_init: CriticInit = "reward",
         value_lora: LoraConfig | None = None,
+        arithmetic: torch.dtype | None = None,
     ) -> None:
-        """`critic_init`: a copy of reward_model, or of the reference's trunk with a zero head."""
+        """Take over the models.
+
+        Args:
+            critic_init: a copy of reward_model, or of the reference's trunk with a zero head.
+            value_lora: the critic's adapter; None = the whole critic is trained.
+            arithmetic: type that the passes of all roles compute in, by autocast; None = that of
+                the weights. What is trained is float32 in any case.
+        """
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, policy.device
         self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
         self.policy, self.reference, self.reward_model = policy, reference, reward_model
-        self.reward_head = getattr(reward_model, HEAD)
+        self.reward_head, self.arithmetic = getattr(reward_model, HEAD), arithmetic
         source = reward_model if critic_init == "reward" else reference
         self.value_trunk = copy.deepcopy(trunk_of(source)).requires_grad_(True)
         if value_lora is not None:
@@ -55,6 +63,8 @@ class SeparateRoles:
         )
         for frozen in (reference, reward_model):
             frozen.requires_grad_(False)
+        if not isinstance(policy, PeftModel):
+            reference.float()  # as the policy becomes: equal bit for bit before the first step
         for model in (policy, reference, reward_model, self.value_trunk):
             disable_dropout(model)
             model.eval()
@@ -62,27 +72,36 @@ class SeparateRoles:
         self.value_parameters = [*trainable(self.value_trunk), *self.value_head.parameters()]
 
     def policy_logits(self, sequences: Sequences) -> Tensor:
-        return response_logits(self.policy, sequences)
+        with self._arithmetic():
+            return response_logits(self.policy, sequences)
 
     @torch.no_grad()
     def reference_logits(self, sequences: Sequences) -> Tensor:
-        return response_logits(self.reference, sequences)
+        with self._arithmetic():
+            return response_logits(self.reference, sequences)
 
     def values(self, sequences: Sequences) -> Tensor:
-        return state_values(self.value_trunk, self.value_head, sequences)
+        with self._arithmetic():
+            return state_values(self.value_trunk, self.value_head, sequences)
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:
-        return final_scores(trunk_of(self.reward_model), self.reward_head, sequences)
+        with self._arithmetic():
+            return final_scores(trunk_of(self.reward_model), self.reward_head, sequences)
 
     @contextmanager
     def sampling(self) -> Iterator[PreTrainedModel]:
-        if not isinstance(self.policy, PeftModel):
-            yield self.policy
-            return
-        with merged(self.policy):
-            yield base_of(self.policy)
+        with self._arithmetic():
+            if not isinstance(self.policy, PeftModel):
+                yield self.policy
+                return
+            with merged(self.policy):
+                yield base_of(self.policy)
 
     def trained_policy(self) -> PreTrainedModel | PeftModel:
         """The policy, ready to be saved."""
         return self.policy
+
+    def _arithmetic(self) -> torch.autocast:
+        wanted = self.arithmetic is not None
+        return torch.autocast(self.device.type, dtype=self.arithmetic, enabled=wanted)

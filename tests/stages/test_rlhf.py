@@ -152,3 +152,17 @@ def test_a_method_must_be_chosen(world, capsys):
 
     assert main(*rlhf.STAGES, argv=[str(world.folder / "recipe.yaml")]) == 2
     assert "choose method=ppo or method=dpo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sft", "ppo"])
+def test_full_fine_tuning_in_bfloat16_loses_no_small_step(world, name):
+    """Steps of 1e-7 on weights of about .2: they show in the published float32 weights."""
+    assert world.run("reward") == 0
+    world.recipe["sft"]["trainer"]["learning_rate"] = 1e-7
+    world.recipe["ppo"] |= {"learning_rate": 1e-7}
+    start = weights(world.base if name == "sft" else world.out("sft") / "model")
+    assert world.run(name, "model.dtype=bfloat16") == 0
+    end = weights(world.out(name) / "model")
+    for key, before in start.items():
+        assert end[key].dtype == torch.float32
+        assert 0 < (end[key] - before).abs().max() < 1e-5
