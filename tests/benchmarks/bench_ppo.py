@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from align.config import LoraSection, PPOConfig
-from tests.benchmarks import floors, table
-from tests.benchmarks.channel import BUILD, Child
+from tests.benchmarks import floors, gold, table
+from tests.benchmarks.channel import BUILD
+from tests.benchmarks.jobs import TRL, fetch_trl, jobs
 from tests.benchmarks.workload import Shape
 
-TRL = BUILD.parent / "trl-1.12.0"
 FIRST = Shape()
 SECOND = Shape(
     hidden=384, layers=4, heads=6, intermediate=1024, vocab=8192,
@@ -36,58 +31,12 @@ SECOND = Shape(
 )  # fmt: skip
 SMOKE = Shape(hidden=64, layers=2, intermediate=128, vocab=512, prompts=16, new_tokens=16)
 CASES = {"fixed": FIRST, "ragged": replace(FIRST, mean_length=24.0), "second": SECOND}
-LEARNING_RATE = 3e-6  # TRL's default
-MICRO, EPOCHS = 8, 4
-SAME_WORK: dict[str, Any] = {
-    "epochs": EPOCHS,
-    "micro_batch_size": MICRO,
-    "learning_rate": LEARNING_RATE,
-    "value_learning_rate": LEARNING_RATE,
-    "lr_schedule": "constant",
-    "value_clip_range": 0.2,
-}
-OUR_DEFAULT: dict[str, Any] = {"lora": LoraSection().model_dump(), "lr_schedule": "constant"}
-
-
-def fetch_trl() -> Path:
-    """TRL 1.12.0 in a folder outside the environment, without what it depends on."""
-    if not TRL.exists():
-        part = TRL.with_name(TRL.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command = [*pip, "--no-deps", "--target", str(part), "trl==1.12.0"]
-        if subprocess.run(command, check=False).returncode:
-            raise SystemExit("error: pip could not fetch trl==1.12.0; the comparison needs it")
-        part.rename(TRL)
-    return TRL
-
-
-def start(shape: Shape, *, threads: int, rollout_forward: int) -> dict[str, Child]:
-    """The three processes, models built."""
-    job = {"shape": asdict(shape), "threads": threads, "seed": 0}
-    trl_job = job | {
-        "micro_batch_size": MICRO,
-        "epochs": EPOCHS,
-        "learning_rate": LEARNING_RATE,
-        "rollout_forward": rollout_forward,
-    }
-    ours = "tests.benchmarks.child_ours"
-    return {
-        "TRL 1.12.0": Child("trl", "tests.benchmarks.child_trl", trl_job, path=fetch_trl()),
-        "same work": Child("same-work", ours, job | {"config": SAME_WORK}),
-        "our default": Child("our-default", ours, job | {"config": OUR_DEFAULT}),
-    }
-
-
-def work_of(name: str) -> dict[str, Any]:
-    """What the floor of a trainer depends on."""
-    if name == "our default":
-        return {"epochs": PPOConfig().epochs, "rank": LoraSection().r}
-    return {"epochs": EPOCHS, "rank": None}
+SHAPES = CASES | {"smoke": SMOKE}
 
 
 def run_case(shape: Shape, arguments: argparse.Namespace) -> dict[str, Any]:
-    children = start(shape, threads=arguments.threads, rollout_forward=arguments.rollout_forward)
+    listed = jobs(shape, threads=arguments.threads, rollout_forward=arguments.rollout_forward)
+    children = {job.name: job.start() for job in listed}
     counted: dict[str, list[dict[str, Any]]] = {name: [] for name in children}
     rates = []
     for repeat in range(arguments.repeats + 1):
@@ -99,16 +48,17 @@ def run_case(shape: Shape, arguments: argparse.Namespace) -> dict[str, Any]:
     for child in children.values():
         child.close()
     results = {
-        name: table.summarise(shape, iterations, rate=max(rates), **work_of(name))
-        for name, iterations in counted.items()
+        job.name: table.summarise(
+            shape, counted[job.name], epochs=job.epochs, rank=job.rank, rate=max(rates)
+        )
+        for job in listed
     }
-    theirs = results["TRL 1.12.0"]
-    ours = {name: result for name, result in results.items() if result is not theirs}
+    ours = {name: result for name, result in results.items() if name != TRL}
     return {
         "shape": asdict(shape),
         "flops_per_cpu_second": max(rates),
         "results": results,
-        "ratios": {name: table.ratios(theirs, result) for name, result in ours.items()},
+        "ratios": {name: table.ratios(results[TRL], result) for name, result in ours.items()},
     }
 
 
@@ -125,11 +75,18 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5, help="iterations counted, of each")
-    parser.add_argument("--cases", default=",".join(CASES), help="of these, or smoke (seconds)")
+    parser.add_argument("--cases", default=",".join((*CASES, "gold")), help="of these, and smoke")
     parser.add_argument("--quick", action="store_true", help="one repeat of the first two cases")
     parser.add_argument(
         "--rollout-forward", type=int, default=64, help="TRL's batch for sampling and measuring"
     )
+    world = parser.add_argument_group("time to equal gold")
+    world.add_argument("--run", default="runs/tiny", help="where sft and reward are published")
+    world.add_argument("--recipe", default="stages/recipes/tiny.yaml")
+    world.add_argument("--set", nargs="*", default=[], help="settings of ours, key=value")
+    world.add_argument("--rates", type=float, nargs="*", default=gold.RATES, help="of TRL")
+    world.add_argument("--every", type=int, default=1, help="iterations between two probes")
+    world.add_argument("--samples", type=int, default=2, help="answers to each held-out prompt")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.repeats, arguments.cases = 1, "fixed,ragged"
@@ -139,15 +96,18 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
+    fetch_trl()
+    path = BUILD / "results.json"
     document: dict[str, Any] = {"threads": arguments.threads, "torch": torch.__version__}
-    document["cases"] = {}
-    for name in filter(None, arguments.cases.split(",")):
-        case = run_case((CASES | {"smoke": SMOKE})[name], arguments)
-        document["cases"][name] = case
-        show(name, case)
-        path = BUILD / "results.json"
+    for name in arguments.cases.split(","):
+        if name == "gold":
+            document[name] = gold.run_gold(arguments)
+            gold.show_gold(document[name])
+        else:
+            document[name] = run_case(SHAPES[name], arguments)
+            show(name, document[name])
         path.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    print(f"\n{BUILD / 'results.json'}")
+    print(f"\n{path}")
 
 
 if __name__ == "__main__":

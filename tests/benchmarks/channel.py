@@ -15,12 +15,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.benchmarks.clock import Clock, Memory
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "bench-ppo"
 
 Report = dict[str, Any]
+
+
+class ChildStopped(SystemExit):
+    """A trainer ended by itself; not caught, it ends the parent with the end of its log."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        lines = log.read_text(encoding="utf-8").splitlines()
+        self.last = lines[-1] if lines else "no output"
+        super().__init__("\n".join([f"error: {name} stopped; the end of {log}:", *lines[-15:]]))
 
 
 class Child:
@@ -57,8 +68,7 @@ class Child:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            tail = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-15:])
-            raise SystemExit(f"error: {self.name} stopped; the end of {self.log}:\n{tail}")
+            raise ChildStopped(self.name, self.log)
         return json.loads(answer)
 
     def iterate(self) -> Report:
@@ -73,21 +83,29 @@ class Gate:
     """The child's side of the pipe."""
 
     def __init__(self) -> None:
-        """Takes stdout for the answers; whatever a library prints goes to the log."""
+        """Take stdout for the answers; whatever a library prints goes to the log."""
         self._answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         self.job: Report = json.loads(sys.stdin.readline())
-        self.clock = Clock()
+        self.device = torch.device(self.job["device"])
+        self.clock = Clock(self.device)
         self.memory: Memory | None = None
+        self.metrics: dict[str, float] = {}
         self.lengths: list[tuple[int, int]] = []
         self.probe: Callable[[], Report] | None = None
         self._started = False
+
+    def count_memory(self) -> None:
+        """Called once everything is imported: what comes now is the trainer's."""
+        torch.set_num_threads(self.job["threads"])
+        self.memory = Memory(self.device)
 
     def wait(self) -> None:
         """Report the iteration that ends here; come back when the next may begin."""
         if self.memory is None:
             raise RuntimeError("memory counts from the end of the imports")
         report: Report = {"peak": self.memory.peak(), "lengths": self.lengths}
+        report["metrics"] = self.metrics
         self._answer(report | (self.clock.reading() if self._started else {}))
         while command := sys.stdin.readline().strip():
             if command == "go":

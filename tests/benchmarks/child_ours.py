@@ -7,15 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from align import ppo
 from align.config import LoraSection, PPOConfig
 from align.models import lora_config
 from align.roles import SeparateRoles, SharedRoles
 from tests.benchmarks import workload
 from tests.benchmarks.channel import Gate
-from tests.benchmarks.clock import Memory
 
 PHASE_OF = {
     "sample": "sample",
@@ -25,7 +22,6 @@ PHASE_OF = {
     "estimate": "shape+estimate",
     "update": "update",
 }
-ENDLESS = 10**9
 
 
 class Gated:
@@ -35,6 +31,7 @@ class Gated:
         self.gate = gate
 
     def log(self, step: int, metrics: Any, *, total: int | None = None) -> None:
+        self.gate.metrics = dict(metrics)
         self.gate.wait()
 
 
@@ -57,15 +54,14 @@ def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
     """`same`: four full models and TRL's batches. `default`: one base with adapters."""
     ids = {"pad_id": workload.PAD, "stop_ids": [workload.STOP]}
     config = PPOConfig(
-        iterations=ENDLESS,
         rollout_batch_size=shape.prompts,
         max_new_tokens=shape.new_tokens,
         **job["config"],
     )
-    base = workload.causal_lm(shape)
+    base = workload.causal_lm(shape).to(job["device"])
     if config.lora is None:
-        reference = copy.deepcopy(base)
-        return SeparateRoles(base, reference, workload.reward_model(shape), **ids), config
+        scorer = workload.reward_model(shape).to(job["device"])
+        return SeparateRoles(base, copy.deepcopy(base), scorer, **ids), config
     lora = lora_config(config.lora, task="causal")
     with tempfile.TemporaryDirectory() as folder:
         workload.save_reward_adapter(shape, lora, folder)
@@ -74,11 +70,10 @@ def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
 
 def main() -> None:
     gate = Gate()
-    torch.set_num_threads(gate.job["threads"])
     shape = workload.Shape(**gate.job["shape"])
     if gate.job["config"].get("lora"):
         gate.job["config"]["lora"] = LoraSection(**gate.job["config"]["lora"])
-    gate.memory = Memory()
+    gate.count_memory()
     roles, config = build(shape, gate.job)
     put_clocks(gate)
     gate.wait()

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 class Clock:
     """CPU and wall seconds of named phases since the last reset. Phases do not nest."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
         self.reset()
 
     def reset(self) -> None:
@@ -21,8 +24,9 @@ class Clock:
         self._origin = self._now()
         self._begun: tuple[str, float, float] | None = None
 
-    @staticmethod
-    def _now() -> tuple[float, float]:
+    def _now(self) -> tuple[float, float]:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         return time.process_time(), time.perf_counter()
 
     def begin(self, phase: str) -> None:
@@ -61,14 +65,22 @@ class Clock:
 
 
 class Memory:
-    """Peak of resident memory over what the process held when this was made, in bytes."""
+    """Peak memory over what was held when this was made, in bytes.
 
-    def __init__(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far was of the imports
-        self.start = self._status("VmRSS")
+    On the CPU resident memory of the process; on CUDA what torch has handed out of the card.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.on_cuda = torch.device(device).type == "cuda"
+        if self.on_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak so far was of the imports
+        self.start = torch.cuda.memory_allocated() if self.on_cuda else self._status("VmRSS")
 
     def peak(self) -> int:
-        return self._status("VmHWM") - self.start
+        now = torch.cuda.max_memory_allocated() if self.on_cuda else self._status("VmHWM")
+        return now - self.start
 
     @staticmethod
     def _status(key: str) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tests.benchmarks.clock import Clock
 from tests.benchmarks.workload import Shape
 
 Lengths = Sequence[tuple[int, int]]
@@ -80,12 +81,24 @@ def phase_flops(shape: Shape, lengths: Lengths, *, epochs: int, rank: int | None
     return totals
 
 
-def matmul_rate(*, size: int = 1024, tries: int = 5, dtype: str = "float32") -> float:
+def matmul_rate(*, size: int = 1024, tries: int = 5) -> float:
     """Best operations per second of CPU time of a square matrix product, with the set threads."""
-    left, right = torch.randn(2, size, size, dtype=getattr(torch, dtype)).unbind()
+    left, right = torch.randn(2, size, size).unbind()
     seconds = []
     for _ in range(tries + 1):
         start = time.process_time()
         left @ right
         seconds.append(time.process_time() - start)
+    return 2 * size**3 / min(seconds[1:])
+
+
+def device_rate(device: torch.device, dtype: torch.dtype, *, size: int, tries: int = 10) -> float:
+    """The same per second of wall, on any device."""
+    left, right = torch.randn(2, size, size, device=device, dtype=dtype).unbind()
+    clock = Clock(device)
+    seconds = []
+    for _ in range(tries + 1):
+        clock.reset()
+        left @ right
+        seconds.append(clock.reading()["wall"]["whole"])
     return 2 * size**3 / min(seconds[1:])

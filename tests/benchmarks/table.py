@@ -17,7 +17,7 @@ MIB = 2**20
 def summarise(
     shape: Shape, iterations: Sequence[Iteration], *, epochs: int, rank: int | None, rate: float
 ) -> dict[str, Any]:
-    """Medians of seconds by phase; floors in CPU seconds; response tokens per second of wall."""
+    """Medians of seconds by phase; floors at `rate`; response tokens per second of wall."""
     tokens = [sum(response for _, response in one["lengths"]) for one in iterations]
     flops = [phase_flops(shape, one["lengths"], epochs=epochs, rank=rank) for one in iterations]
     floor = {phase: median(f[phase] for f in flops) / rate for phase in PHASES}
@@ -69,6 +69,20 @@ def phase_table(results: dict[str, dict[str, Any]]) -> str:
         lines.append(
             label.ljust(16) + "".join(value(results[n]).rjust(18).ljust(36) for n in names)
         )
+    return "\n".join(lines)
+
+
+def device_table(result: dict[str, Any]) -> str:
+    """One trainer on a device, whose floors are of wall time: MFU is their share of the seconds.
+
+    Response tokens per second of each phase.
+    """
+    lines = ["".ljust(16) + f"{'wall s':>10}{'MFU %':>10}{'tokens/s':>12}"]
+    for row in ROWS:
+        wall, floor = result["wall"][row], result["floor"].get(row, 0.0)
+        used = f"{100 * floor / wall:10.1f}" if floor and wall else f"{'':10}"
+        speed = f"{result['tokens'] / wall:12.0f}" if wall else f"{'':12}"
+        lines.append(row.ljust(16) + f"{wall:10.3f}{used}{speed}")
     return "\n".join(lines)
 
 
