@@ -31,7 +31,7 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
 .PRECIOUS: $(run)/%/manifest.json # a stopped stage leaves the last good artifact as it was
-.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test mutants lint bench-ppo clean FORCE
+.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test mutants lint bench-ppo gpu-check clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
@@ -63,9 +63,13 @@ lint: .venv/.ready ## ruff, ruff format, mypy
 	@$(py) -m ruff format --check
 	@$(py) -m mypy
 
-bench-ppo: .venv/.ready ## our PPO against TRL 1.12.0's (QUICK=1: two minutes; THREADS=2 CASES=fixed,ragged,second)
-	@$(py) -m tests.benchmarks.bench_ppo $(if $(QUICK),--quick) $(if $(THREADS),--threads $(THREADS)) \
-	  $(if $(CASES),--cases $(CASES))
+bench-ppo: .venv/.ready ## our PPO against TRL 1.12.0's (QUICK=1: minutes; THREADS=2 CASES=fixed,ragged,second,gold)
+	@$(py) -m tests.benchmarks.bench_ppo --run '$(run)' --recipe '$(RECIPE)' \
+	  $(if $(QUICK),--quick) $(if $(THREADS),--threads $(THREADS)) $(if $(CASES),--cases $(CASES)) \
+	  $(if $(SET),--set $(SET))
+
+gpu-check: .venv/.ready ## the same on CUDA: tokens/s, MFU, memory, invariants (no GPU: says what is open)
+	@$(py) -m tests.benchmarks.gpu_check
 
 clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
 	rm -rf '$(run)'

@@ -1,13 +1,15 @@
 """The arithmetic of the benchmarks: floors, ragged lengths, ratios. No timing is tested."""
 
 import math
+import sys
 
 import pytest
 import torch
 
 from align.rollout import ModelSampler
-from tests.benchmarks import floors, table, workload
+from tests.benchmarks import floors, gold, gpu_check, table, workload
 from tests.benchmarks.clock import Clock
+from tests.benchmarks.memory_plan import shared_plan
 from tests.benchmarks.workload import Shape
 
 TOY = Shape(hidden=2, layers=1, heads=1, intermediate=3, vocab=5)
@@ -135,3 +137,53 @@ def test_the_clock_counts_an_outer_phase_once_and_leaves_the_rest():
     assert set(reading["cpu"]) == {"update", "whole", "rest"}
     for seconds in reading.values():
         assert seconds["whole"] == pytest.approx(seconds["update"] + seconds["rest"])
+
+
+def test_time_to_equal_gold_is_the_first_point_at_the_target():
+    theirs = [
+        {"iteration": 0, "cpu": 0.0, "wall": 0.0, "gold": 0.4},
+        {"iteration": 1, "cpu": 10.0, "wall": 20.0, "gold": 0.6},
+        {"iteration": 2, "cpu": 20.0, "wall": 40.0, "gold": 0.5},
+    ]
+    ours = [
+        {"iteration": 0, "cpu": 0.0, "wall": 0.0, "gold": 0.4},
+        {"iteration": 1, "cpu": 2.0, "wall": 5.0, "gold": 0.5},
+    ]
+    found = gold.compare(theirs, ours)
+    assert found["target"] == 0.5
+    assert found["theirs"]["iteration"] == 1, "TRL is not charged for what it did not need"
+    assert found["ratio"] == {"cpu": 5.0, "wall": 4.0}
+    never = gold.compare(theirs, ours[:1])
+    assert never["ours"] is None
+    assert never["ratio"] == {"cpu": None, "wall": None}
+
+
+def test_the_memory_plan_counts_as_worked_by_hand():
+    # 34 + 10 weights of 4 bytes; adapters of rank 1: 31 numbers, three held, two trained
+    shape = Shape(
+        hidden=2, layers=1, heads=1, intermediate=3, vocab=5, prompts=2, longest=3, new_tokens=4
+    )
+    plan = shared_plan(shape, rank=1, micro=1)
+    assert plan["base"] == 44 * 4
+    assert plan["adapters"] == 3 * 31 * 4
+    assert plan["Adam"] == 2 * 31 * 12
+    # keys and values of 2 rows of 7 tokens; one step's 2 × 5 logits at 20 bytes
+    assert plan["sampling"] == 2 * 2 * 7 * 2 * 4 + 2 * 5 * 20
+    # 7 tokens keep 12 · 2 + 4 · 3 numbers; 4 × 5 logits twice at 12 bytes
+    assert plan["update"] == 7 * 36 * 4 + 4 * 5 * 24
+    assert plan["peak"] == 44 * 4 + 3 * 31 * 4 + 2 * 31 * 12 + plan["update"]
+
+
+def test_the_invariants_of_the_first_step_name_what_broke():
+    first = dict.fromkeys(gpu_check.STEP_ZERO, 0.0)
+    assert gpu_check.invariants(first, "float32") == []
+    assert gpu_check.invariants(first | {"ppo/start/ratio_gap_max": 0.1}, "bfloat16") == []
+    broken = gpu_check.invariants(first | {"ppo/kl/token": float("nan")}, "float32")
+    assert [line.split()[0] for line in broken] == ["ppo/kl/token"]
+
+
+def test_without_a_gpu_the_check_says_what_it_did_not_measure(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_check"])
+    assert gpu_check.main() == 0
+    assert "nothing was measured" in capsys.readouterr().out
