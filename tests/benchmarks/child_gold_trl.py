@@ -8,12 +8,12 @@ the value clip would mean something else to it.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from align import ppo
 from tests.benchmarks.child_trl import Batches, build, open_gate
 from tests.benchmarks.world import World
 
@@ -27,11 +27,23 @@ def normalised(model: PreTrainedModel, mean: float, std: float) -> PreTrainedMod
     return model
 
 
+def shuffled(prompts: list[list[int]], size: int, *, seed: int) -> Iterator[list[list[int]]]:
+    """Batches without end, every prompt once before any comes again, as ours draws them."""
+    generator = torch.Generator().manual_seed(seed)
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < size:
+            waiting += torch.randperm(len(prompts), generator=generator).tolist()
+        batch, waiting = waiting[:size], waiting[size:]
+        yield [prompts[index] for index in batch]
+
+
 def main() -> None:
     gate = open_gate()
     world = World.of(gate.job)
     handoff = world.parents["reward"].manifest
     mean, std = handoff.reward_mean, handoff.reward_std
+    assert mean is not None and std is not None, "every reward stage measures them"
     with tempfile.TemporaryDirectory() as folder:
         policy = world.policy()
         trainer = build(
@@ -43,9 +55,8 @@ def main() -> None:
             reward_model=normalised(world.reward_model(), mean, std),
             value_model=normalised(world.reward_model(), mean, std),
         )
-        generator = torch.Generator().manual_seed(gate.job["seed"])
         size = world.recipe.ppo.rollout_batch_size
-        batches = ppo.cycle(world.prompts(), size, generator=generator)
+        batches = shuffled(world.prompts(), size, seed=gate.job["seed"])
         trainer.dataloader = Batches(gate, batches, world.tokenizer.pad_token_id)
         gate.probe = lambda: world.gold(policy)
         trainer.train()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from align import ppo
@@ -52,7 +53,7 @@ def put_clocks(gate: Gate) -> None:
 
 def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
     """`same`: four full models and TRL's batches. `default`: one base with adapters."""
-    ids = {"pad_id": workload.PAD, "stop_ids": [workload.STOP]}
+    ids: dict[str, Any] = {"pad_id": workload.PAD, "stop_ids": [workload.STOP]}
     config = PPOConfig(
         rollout_batch_size=shape.prompts,
         max_new_tokens=shape.new_tokens,
@@ -65,7 +66,7 @@ def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
     lora = lora_config(config.lora, task="causal")
     with tempfile.TemporaryDirectory() as folder:
         workload.save_reward_adapter(shape, lora, folder)
-        return SharedRoles(base, lora, reward_adapter=folder, **ids), config
+        return SharedRoles(base, lora, reward_adapter=Path(folder), **ids), config
 
 
 def main() -> None:

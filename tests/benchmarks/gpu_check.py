@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from align.config import LoraSection, PPOConfig
+from align.config import LoraSection
 from tests.benchmarks import table
 from tests.benchmarks.channel import BUILD, ROOT, ChildStopped
 from tests.benchmarks.floors import device_rate
-from tests.benchmarks.jobs import OUR_DEFAULT, TRL, TRL_FOLDER, Job, jobs
+from tests.benchmarks.jobs import MICRO, OUR_DEFAULT, TRL, TRL_FOLDER, Job, jobs
 from tests.benchmarks.memory_plan import shared_plan
 from tests.benchmarks.workload import Shape
 
@@ -71,7 +71,7 @@ def show(job: Job, shape: Shape, result: dict[str, Any]) -> list[str]:
     print(f"\n{job.name}\n{table.device_table(result)}")
     print(f"peak memory {result['peak'] / table.MIB:.0f} MiB")
     if job.name == OUR_DEFAULT:
-        plan = shared_plan(shape, rank=LoraSection().r, micro=PPOConfig().micro_batch_size)
+        plan = shared_plan(shape, rank=LoraSection().r, micro=MICRO)
         print("plan MiB:", ", ".join(f"{k} {v / table.MIB:.0f}" for k, v in plan.items()))
     first = result["first"]
     if not first:

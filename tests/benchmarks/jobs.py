@@ -25,7 +25,8 @@ SAME_CONFIG: dict[str, Any] = {
     "value_learning_rate": LEARNING_RATE,
     "value_clip_range": 0.2,
 }
-DEFAULT_CONFIG: dict[str, Any] = {"lora": LoraSection().model_dump()}
+DEFAULT_CONFIG: dict[str, Any] = {"lora": LoraSection().model_dump(), "micro_batch_size": MICRO}
+"""PPOConfig as it ships, but for the shape of a batch, which is the same in all three."""
 
 
 class Job(NamedTuple):
