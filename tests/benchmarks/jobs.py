@@ -20,6 +20,7 @@ MICRO, EPOCHS = 8, 4
 ENDLESS = 10**6  # iterations; the parent stops when it has seen enough
 SAME_CONFIG: dict[str, Any] = {
     "epochs": EPOCHS,
+    "minibatches": 1,
     "micro_batch_size": MICRO,
     "learning_rate": LEARNING_RATE,
     "value_learning_rate": LEARNING_RATE,
