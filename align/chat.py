@@ -79,6 +79,15 @@ def encode(
     return ids, mask
 
 
+def whole_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Ids:
+    """Encode a conversation with all that its template writes, also after the last stop token.
+
+    So does `apply_chat_template`, and so reads a reward model that was trained elsewhere.
+    """
+    text, literals = _render(tokenizer, messages, generation_prompt=False)
+    return _tokens(tokenizer, text, literals)
+
+
 def encode_answers(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> list[tuple[Ids, list[bool]]]:

@@ -60,7 +60,7 @@ def load_tokenizer(path: Path_, *, revision: str | None = None) -> PreTrainedTok
     token; with pad == stop it would read the token *before* the stop token. Such a tokenizer gets
     another of its own special tokens as padding, or a new `<|pad|>`.
     """
-    with _named(path, revision):
+    with naming(path, revision):
         tokenizer = AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=False, padding_side="left"
         )
@@ -83,7 +83,7 @@ def load_causal_lm(
     device: torch.device,
 ) -> PreTrainedModel:
     """Load a language model, in evaluation mode."""
-    with _named(path, revision):
+    with naming(path, revision):
         model = AutoModelForCausalLM.from_pretrained(
             path,
             revision=revision,
@@ -108,7 +108,7 @@ def load_reward_model(
     A new head is drawn from N(0, 1/√(d+1)) with `seed` and has no bias.
     Source: Stiennon 2020, arXiv:2009.01325 (released code); Huang 2024, arXiv:2403.17031.
     """
-    with _named(path, revision):
+    with naming(path, revision):
         model, info = AutoModelForSequenceClassification.from_pretrained(
             path,
             num_labels=1,
@@ -270,7 +270,7 @@ def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 @contextlib.contextmanager
-def _named(path: Path_, revision: str | None) -> Iterator[None]:
+def naming(path: Path_, revision: str | None) -> Iterator[None]:
     """Say which model could not be loaded."""
     try:
         with quiet():

@@ -63,15 +63,19 @@ def apply_head(head: nn.Linear, states: Tensor) -> Tensor:
         return nn.functional.linear(states.float(), head.weight.float(), bias).squeeze(-1)
 
 
-def value_head(
-    reward_head: nn.Linear, *, critic_init: CriticInit, mean: float, std: float
-) -> nn.Linear:
-    """The critic's head: the reward head in units of the normalised score, or zero."""
+def value_head(reward_head: nn.Linear, *, mean: float, std: float) -> nn.Linear:
+    """A critic's head that starts as the reward head, in units of the normalised score."""
     head = nn.Linear(reward_head.in_features, 1, device=reward_head.weight.device)
-    weight = reward_head.weight.detach().float() / std
     with torch.no_grad():
-        head.weight.copy_(weight if critic_init == "reward" else torch.zeros_like(weight))
-        head.bias.fill_(-mean / std if critic_init == "reward" else 0.0)
+        head.weight.copy_(reward_head.weight.detach().float() / std)
+        head.bias.fill_(-mean / std)
+    return head
+
+
+def zero_head(model: PreTrainedModel) -> nn.Linear:
+    """A critic's head for the model's trunk that says 0 of every state, and can learn."""
+    head = nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device)
+    nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
     return head
 
 

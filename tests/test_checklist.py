@@ -8,7 +8,7 @@ import yaml
 
 TESTS = Path(__file__).parent
 ITEMS = {*(f"P{n}" for n in range(1, 34)), *(f"R{n}" for n in range(1, 5)), "S3"}
-OWED = {"P31", "P32"}
+OWED = {"P32"}
 """Items whose part is still to come; to shrink until it is empty."""
 
 CHECKLIST = yaml.safe_load((TESTS / "checklist.yaml").read_text("utf-8"))

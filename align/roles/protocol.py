@@ -5,7 +5,7 @@ Shapes: b = sequences, r = response width, v = vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -15,6 +15,9 @@ from transformers import PreTrainedModel
 
 from align.errors import ConfigError
 from align.types import Sequences
+
+Scorer = Callable[[Sequences], Tensor]
+"""What scores instead of a model on the policy's tokens: raw scores [b], as `Roles.scores`."""
 
 
 class Roles(Protocol):
@@ -57,3 +60,10 @@ def checked_std(std: float) -> float:
             "ppo.normalise_reward=false"
         )
     return std
+
+
+def foreign_critic() -> ConfigError:
+    return ConfigError(
+        "critic_init=reward: the critic reads the policy's tokens, and this reward model reads its "
+        "own; use ppo.critic_init=zero"
+    )

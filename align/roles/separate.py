@@ -19,9 +19,10 @@ from align.readout import (
     state_values,
     trunk_of,
     value_head,
+    zero_head,
 )
 from align.roles.adapters import VALUE, base_of, merged, trainable
-from align.roles.protocol import checked_std
+from align.roles.protocol import Scorer, checked_std, foreign_critic
 from align.types import Sequences
 
 
@@ -32,7 +33,7 @@ class SeparateRoles:
         self,
         policy: PreTrainedModel | PeftModel,
         reference: PreTrainedModel,
-        reward_model: PreTrainedModel,
+        reward_model: PreTrainedModel | Scorer,
         *,
         pad_id: int,
         stop_ids: Sequence[int],
@@ -45,6 +46,7 @@ class SeparateRoles:
         """Take over the models.
 
         Args:
+            reward_model: on the policy's tokens, or whatever else scores.
             critic_init: a copy of reward_model, or of the reference's trunk with a zero head.
             value_lora: the critic's adapter; None = the whole critic is trained.
             arithmetic: type that the passes of all roles compute in, by autocast; None = that of
@@ -52,22 +54,29 @@ class SeparateRoles:
         """
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, policy.device
         self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
-        self.policy, self.reference, self.reward_model = policy, reference, reward_model
-        self.reward_head, self.arithmetic = getattr(reward_model, HEAD), arithmetic
-        source = reward_model if critic_init == "reward" else reference
-        self.value_trunk = copy.deepcopy(trunk_of(source)).requires_grad_(True)
+        self.policy, self.reference, self.arithmetic = policy, reference, arithmetic
+        self.reward_model = reward_model
+        frozen = [reference]
+        if isinstance(reward_model, PreTrainedModel):
+            frozen.append(reward_model)
+        if critic_init == "zero":
+            trunk, self.value_head = trunk_of(reference), zero_head(reference)
+        elif isinstance(reward_model, PreTrainedModel):
+            trunk = trunk_of(reward_model)
+            head = getattr(reward_model, HEAD)
+            self.value_head = value_head(head, mean=reward_mean, std=reward_std)
+        else:
+            raise foreign_critic()
+        self.value_trunk = copy.deepcopy(trunk).requires_grad_(True)
         if value_lora is not None:
             inject_adapter_in_model(copy.deepcopy(value_lora), self.value_trunk, VALUE)
-        self.value_head = value_head(
-            self.reward_head, critic_init=critic_init, mean=reward_mean, std=reward_std
-        )
-        for frozen in (reference, reward_model):
-            frozen.requires_grad_(False)
         if not isinstance(policy, PeftModel):
             reference.float()  # as the policy becomes: equal bit for bit before the first step
-        for model in (policy, reference, reward_model, self.value_trunk):
-            disable_dropout(model)
-            model.eval()
+        for model in frozen:
+            model.requires_grad_(False)
+        for role in (policy, *frozen, self.value_trunk):
+            disable_dropout(role)
+            role.eval()
         self.policy_parameters = trainable(policy)
         self.value_parameters = [*trainable(self.value_trunk), *self.value_head.parameters()]
 
@@ -86,8 +95,11 @@ class SeparateRoles:
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:
+        model = self.reward_model
+        if not isinstance(model, PreTrainedModel):
+            return model(sequences)
         with self._arithmetic():
-            return final_scores(trunk_of(self.reward_model), self.reward_head, sequences)
+            return final_scores(trunk_of(model), getattr(model, HEAD), sequences)
 
     @contextmanager
     def sampling(self) -> Iterator[PreTrainedModel]:

@@ -21,9 +21,10 @@ from align.readout import (
     state_values,
     trunk_of,
     value_head,
+    zero_head,
 )
 from align.roles.adapters import POLICY, REWARD, VALUE, add_reward_adapter, base_of, merged
-from align.roles.protocol import checked_std
+from align.roles.protocol import Scorer, checked_std, foreign_critic
 from align.types import Sequences
 
 
@@ -39,24 +40,29 @@ class SharedRoles:
         base: PreTrainedModel,
         policy_lora: LoraConfig,
         *,
-        reward_adapter: Path,
+        reward_adapter: Path | Scorer,
         pad_id: int,
         stop_ids: Sequence[int],
         reward_mean: float = 0.0,
         reward_std: float = 1.0,
         critic_init: CriticInit = "reward",
     ) -> None:
+        """`reward_adapter`: the reward stage's folder, or what scores without an adapter."""
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, base.device
         self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
         self.model = get_peft_model(base, copy.deepcopy(policy_lora), adapter_name=POLICY)
-        self.reward_head = add_reward_adapter(self.model, REWARD, reward_adapter)
-        if critic_init == "reward":
-            add_reward_adapter(self.model, VALUE, reward_adapter)
-        else:
+        own = reward_adapter if isinstance(reward_adapter, Path) else None
+        self.scorer = None if isinstance(reward_adapter, Path) else reward_adapter
+        if own is not None:
+            self.reward_head = add_reward_adapter(self.model, REWARD, own)
+        if critic_init == "zero":
             self.model.add_adapter(VALUE, copy.deepcopy(policy_lora))
-        self.value_head = value_head(
-            self.reward_head, critic_init=critic_init, mean=reward_mean, std=reward_std
-        )
+            self.value_head = zero_head(base)
+        elif own is None:
+            raise foreign_critic()
+        else:
+            add_reward_adapter(self.model, VALUE, own)
+            self.value_head = value_head(self.reward_head, mean=reward_mean, std=reward_std)
         disable_dropout(self.model)
         self.model.eval()
         self.trunk = trunk_of(base)
@@ -79,6 +85,8 @@ class SharedRoles:
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:
+        if self.scorer is not None:
+            return self.scorer(sequences)
         self._activate(REWARD)
         return final_scores(self.trunk, self.reward_head, sequences)
 
@@ -91,8 +99,8 @@ class SharedRoles:
     def trained_policy(self) -> PeftModel:
         """The policy's adapter alone on the base, ready to be saved. Ends the other roles."""
         self._activate(POLICY)
-        self.model.delete_adapter(REWARD)
-        self.model.delete_adapter(VALUE)
+        for name in set(self.model.peft_config) - {POLICY}:
+            self.model.delete_adapter(name)
         return self.model
 
     def _activate(self, name: str | None) -> None:

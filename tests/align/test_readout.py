@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from align.readout import final_scores, response_logits, state_values, trunk_of, value_head
+from align.readout import (
+    final_scores,
+    response_logits,
+    state_values,
+    trunk_of,
+    value_head,
+    zero_head,
+)
 from tests import tiny, tiny_roles
 
 BUILDS = [tiny.llama, tiny.gpt2]
@@ -43,7 +50,7 @@ def test_values_are_read_one_column_before_their_token_and_scores_at_the_last():
 def test_a_batch_reads_as_each_sequence_does_alone(build):
     """P4, P5: against an unpadded pass per row without masks or positions, to 1e-5."""
     model, scorer = build(), tiny_roles.reward_model(build)
-    head = value_head(scorer.score, critic_init="reward", mean=0.5, std=2.0)
+    head = value_head(scorer.score, mean=0.5, std=2.0)
     batch = tiny_roles.sequences()
     with torch.no_grad():
         logits = response_logits(model, batch)
@@ -97,8 +104,8 @@ def test_the_critic_starts_as_the_normalised_reward_model_or_at_zero():
     """P23: V at the last token is (score − mean) / std with a copied head; 0 with a zero head."""
     scorer = tiny_roles.reward_model()
     batch, trunk = tiny_roles.sequences(), trunk_of(scorer)
-    copied = value_head(scorer.score, critic_init="reward", mean=0.3, std=1.7)
-    zero = value_head(scorer.score, critic_init="zero", mean=0.3, std=1.7)
+    copied = value_head(scorer.score, mean=0.3, std=1.7)
+    zero = zero_head(scorer)
     with torch.no_grad():
         score = final_scores(trunk, scorer.score, batch)
         value = final_scores(trunk, copied, batch)
