@@ -12,6 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from align.trainer_fields import check_trainer
 
+BEST_OF_N = "best_of_n"
+POLICIES = ("base", "sft", "dpo", "ppo", "rloo", "grpo", BEST_OF_N)
+"""What can be evaluated, each the work of the stage of that name but for the first and the last."""
+ALIGNED = POLICIES[2:-1]
+"""Policies that a stage trains from SFT."""
 RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -257,6 +262,9 @@ class EvaluateConfig(Section):
     """Held-out prompts answered by each policy."""
 
     policies: Names = ("base", "sft", "dpo", "ppo")
+    """Also rloo, grpo, and best_of_n: SFT's answers, picked by the reward model (no stage)."""
+    best_of_n: Count = 8
+    """Answers that best_of_n picks one of; it draws n times as many samples as a policy."""
     max_prompts: Count | None = None
     samples_per_prompt: Count = 1
     temperature: NonNegative = 1.0
@@ -271,10 +279,9 @@ class EvaluateConfig(Section):
     @field_validator("policies")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = ("base", "sft", "dpo", "ppo", "rloo", "grpo")
         for name in value:
-            if name not in known:
-                raise ValueError(f"policies={name} is not one of {', '.join(known)}")
+            if name not in POLICIES:
+                raise ValueError(f"policies={name} is not one of {', '.join(POLICIES)}")
         if "sft" not in value or len(set(value)) != len(value):
             raise ValueError("name each policy once, and `sft`: the others are compared with it")
         return value

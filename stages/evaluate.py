@@ -4,15 +4,17 @@
 
 Writes summary.json (every number with its interval and n), summary.txt (the table) and
 samples.jsonl (every answer with its scores). 1 read prompts and pairs · 2 answer, one policy in
-memory at a time · 3 score with the reward model · 4 score the held-out pairs · 5 summarise.
+memory at a time · 3 score with the reward model, which picks for best_of_n · 4 score the held-out
+pairs · 5 summarise.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from align.config import DataSource, Recipe
+from align.config import ALIGNED, BEST_OF_N, POLICIES, DataSource, Recipe
 from stages.runner import Stage, StageContext, StageResult, main
 
 if TYPE_CHECKING:
@@ -23,8 +25,7 @@ TEXT = "summary.txt"
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
     """SFT is the reference, the reward model a judge; the base comes from the recipe."""
-    trained = [name for name in recipe.evaluate.policies if name not in ("base", "sft")]
-    return ("sft", "reward", *trained)
+    return ("sft", "reward", *(name for name in recipe.evaluate.policies if name in ALIGNED))
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -38,7 +39,8 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 def run(context: StageContext) -> StageResult:
     from align import models
-    from align.evaluation.exam import read_exam, read_pairs, score_pairs
+    from align.evaluation.exam import Sheet, read_exam
+    from align.evaluation.pairs import read_pairs, score_pairs
     from align.evaluation.record import provenance, write
     from align.evaluation.reward_card import reward_card
     from align.evaluation.summary import FORMAT, headlines, summarise
@@ -56,7 +58,10 @@ def run(context: StageContext) -> StageResult:
     pairs = read_pairs(heldout, trained, tokenizer, limit=limit)
 
     # 2 answer, one policy in memory at a time
-    sheets = _sheets(context, exam, sft)
+    models.fit_embeddings(sft, tokenizer)
+    stop_ids = models.stop_ids(tokenizer, sft)
+    sheets = _sheets(context, exam, sft, stop_ids)
+    pool = exam.draw(sft, stop_ids=stop_ids) if BEST_OF_N in config.policies else None
     device = sft.device
     del sft
 
@@ -70,8 +75,10 @@ def run(context: StageContext) -> StageResult:
     score = partial(
         models.reward_scores, judge, pad_id=tokenizer.pad_token_id, batch_size=config.batch_size
     )
-    for sheet in sheets.values():
-        exam.reward(sheet, score)
+    exam.reward(chain(*sheets.values(), filter(None, [pool])), score)
+    if pool is not None:  # greedy answers are equal, and so is the best of them
+        sheets[BEST_OF_N] = Sheet(pool.best_of(config.best_of_n), sheets["sft"].greedy)
+        sheets = {name: sheets[name] for name in config.policies}
 
     # 4 score the held-out pairs
     card = reward_card(score_pairs(pairs.kept, score)) if pairs.kept else None
@@ -83,6 +90,7 @@ def run(context: StageContext) -> StageResult:
         {name: sheet.greedy.numbers() for name, sheet in sheets.items()},
         resamples=config.bootstrap,
         seed=context.seed,
+        pool=None if pool is None else pool.numbers(),
     )
     summary = {
         "format": FORMAT,
@@ -93,6 +101,7 @@ def run(context: StageContext) -> StageResult:
             **config.model_dump(mode="json", exclude={"max_prompts", "showcase"}),
         },
         "policies": found["policies"],
+        "best_of_n": found["best_of_n"],
         "reward_model": card,
     }
     write(context.out, summary, exam.rows(sheets))
@@ -100,13 +109,12 @@ def run(context: StageContext) -> StageResult:
     return StageResult(metrics=headlines(summary))
 
 
-def _sheets(context: StageContext, exam: Exam, sft: Any) -> dict[str, Sheet]:
-    """Let every policy answer; show how it did as soon as that is known."""
+def _sheets(context: StageContext, exam: Exam, sft: Any, stop_ids: list[int]) -> dict[str, Sheet]:
+    """Let every model answer; show how it did as soon as that is known."""
     from align import models
 
-    names, sheets = context.recipe.evaluate.policies, {}
-    stop_ids = models.stop_ids(exam.tokenizer, sft)
-    models.fit_embeddings(sft, exam.tokenizer)
+    sheets = {}
+    names = [name for name in context.recipe.evaluate.policies if name != BEST_OF_N]
     for step, name in enumerate(names, start=1):
         policy = sft if name == "sft" else _load(context, name)
         models.fit_embeddings(policy, exam.tokenizer)
@@ -134,7 +142,7 @@ STAGE = Stage(
     parents=parents,
     data=data,
     run=run,
-    headline=tuple(f"evaluate/gold/{name}" for name in ("base", "sft", "dpo", "ppo")),
+    headline=tuple(f"evaluate/gold/{name}" for name in POLICIES),
     text=TEXT,
 )
 

@@ -25,6 +25,7 @@ def parents(recipe: Recipe) -> tuple[str, ...]:
 
 
 def run(context: StageContext) -> StageResult:
+    from align.report.frontier import words
     from align.report.render import render
     from align.report.terminal import table
     from align.report.text import wrap
@@ -43,7 +44,7 @@ def run(context: StageContext) -> StageResult:
     (context.out / "report.html").write_text(page, encoding="utf-8")
     (context.out / "report.md").write_text(notes, encoding="utf-8")
     found = verdict(summary)
-    sentences = (found.headline, *found.sentences)
+    sentences = (found.headline, *found.sentences, *words(summary))
     lines = [table(summary), "", *(line for told in sentences for line in wrap(told, 100))]
     (context.out / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return StageResult(metrics={"report/costs/found": len(found.costs)})

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from typing import Any
 
 import numpy as np
 
+from align.config import BEST_OF_N
+from align.evaluation.best_of_n import kl_bound
 from align.evaluation.reward_card import ScoredPair, reward_card
 from align.evaluation.summary import Scored, summarise
 
 FAMILIES = ("capital", "arithmetic", "list", "rewrite", "greet", "dangerous", "harmless")
 MEANS = {"base": 0.05, "sft": 0.55, "dpo": 0.72, "ppo": 0.78}
+EVERY = {"base": 0.05, "sft": 0.55, "dpo": 0.68, "ppo": 0.64, "rloo": 0.6, "grpo": 0.58}
+EVERY |= {BEST_OF_N: 0.62}
+"""Means of all the policies that there are."""
 ANSWERS = {
     "base": "서울 Seoul capital capital is the",
     "sft": "수도는 서울이야. 그런데 오늘은 날씨가 참 좋네요.",
@@ -66,15 +72,22 @@ def _summary(
     rows = prompt_rows(per_family)
     rng = np.random.default_rng(3)
     means = dict(drawn)
+    sampled = {key: scored(m, rng, len(rows), 4, gold=gold) for key, m in means.items()}
+    pool = None
+    if BEST_OF_N in means:
+        picked = sampled[BEST_OF_N]
+        sampled[BEST_OF_N] = dataclasses.replace(picked, kl=None, kl_bound=kl_bound(8))
+        pool = scored(means["sft"], rng, len(rows), 32, gold=gold)
     found = summarise(
         rows,
-        {key: scored(m, rng, len(rows), 4, gold=gold) for key, m in means.items()},
+        sampled,
         {key: scored(min(1, m + 0.05), rng, len(rows), 1, gold=gold) for key, m in means.items()},
         resamples=500,
         seed=0,
+        pool=pool,
     )
     return {
-        "format": 1,
+        "format": 2,
         "provenance": {
             "run": "tiny",
             "recipe": "tiny",
@@ -97,8 +110,10 @@ def _summary(
             "max_new_tokens": 64,
             "batch_size": 64,
             "bootstrap": 500,
+            "best_of_n": 8,
         },
         "policies": found["policies"],
+        "best_of_n": found["best_of_n"],
         "reward_model": reward_card(pairs(rng)),
     }
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from align.chat import encode, prompt_ids
+from align.chat import prompt_ids
 from align.config import DataSource, EvaluateConfig
-from align.data import Preference, Prompt, load_preferences, load_prompts, prompt_key, untrained
+from align.data import Prompt, load_prompts
 from align.errors import DataError
-from align.evaluation.reward_card import ScoredPair
+from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.scoring import Answers, Decoding, answer, kl_to_reference
 from align.evaluation.summary import Scored
 from align.judges import judge
@@ -34,6 +34,7 @@ class Answered:
     gold: list[list[float]] | None
     kl: list[list[float]] | None = None
     reward: list[list[float]] | None = None
+    kl_bound: float | None = None
 
     def numbers(self) -> Scored:
         assert self.reward is not None
@@ -45,6 +46,23 @@ class Answered:
             length=np.array([[float(len(one.response)) for one in its] for its in samples]),
             stopped=np.array([[float(one.finished) for one in its] for its in samples]),
             ids=[content(one) for its in samples for one in its],
+            kl_bound=self.kl_bound,
+        )
+
+    def best_of(self, n: int) -> Answered:
+        """Of each n answers the one that the reward model likes best."""
+        assert self.reward is not None
+        rows = picks(self.reward, n)
+
+        def at(table: list[list[Any]]) -> list[list[Any]]:
+            return [[its[i] for i in row] for its, row in zip(table, rows, strict=True)]
+
+        return Answered(
+            at(self.answers),
+            at(self.texts),
+            None if self.gold is None else at(self.gold),
+            reward=at(self.reward),
+            kl_bound=kl_bound(n),
         )
 
     def means(self) -> dict[str, float]:
@@ -101,14 +119,7 @@ class Exam:
         self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
     ) -> Sheet:
         """Let a policy answer, and measure how far it is from the reference."""
-        config = self.config
-        decoding = Decoding(
-            pad_id=int(self.tokenizer.pad_token_id),
-            stop_ids=stop_ids,
-            max_new_tokens=config.max_new_tokens,
-            batch_size=config.batch_size,
-            seed=self.seed,
-        )
+        config, decoding = self.config, self._decoding(stop_ids)
         sampled, greedy = (
             self._judged(answer(policy, self.ids, decoding, temperature=t, samples=n))
             for t, n in ((config.temperature, config.samples_per_prompt), (0.0, 1))
@@ -123,6 +134,23 @@ class Exam:
             )
         return Sheet(sampled, greedy)
 
+    def draw(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Answered:
+        """The answers that best-of-n picks from: n for each sample."""
+        count = self.config.samples_per_prompt * self.config.best_of_n
+        decoding, temperature = self._decoding(stop_ids), self.config.temperature
+        return self._judged(
+            answer(policy, self.ids, decoding, temperature=temperature, samples=count)
+        )
+
+    def _decoding(self, stop_ids: Sequence[int]) -> Decoding:
+        return Decoding(
+            pad_id=int(self.tokenizer.pad_token_id),
+            stop_ids=stop_ids,
+            max_new_tokens=self.config.max_new_tokens,
+            batch_size=self.config.batch_size,
+            seed=self.seed,
+        )
+
     def _judged(self, answers: Answers) -> Answered:
         texts = [[str(self.tokenizer.decode(content(s))) for s in its] for its in answers]
         gold = None
@@ -133,9 +161,9 @@ class Exam:
             ]
         return Answered(answers, texts, gold)
 
-    def reward(self, sheet: Sheet, score: Score) -> None:
+    def reward(self, answers: Iterable[Answered], score: Score) -> None:
         """Add the rewards; an answer that was cut is scored where it was cut."""
-        for answered in sheet:
+        for answered in answers:
             pairs = zip(self.ids, answered.answers, strict=True)
             flat = iter(score([ids + sample.response for ids, its in pairs for sample in its]))
             answered.reward = [[next(flat) for _ in its] for its in answered.answers]
@@ -172,7 +200,7 @@ def read_exam(
 
     With fewer `max_prompts` than rows the prompts are drawn by the seed and kept in their order.
     """
-    prompts = load_prompts(source, warn=_warn)
+    prompts = load_prompts(source, warn=warn)
     for prompt in prompts:
         check_checks(prompt)
     if config.max_prompts is not None and config.max_prompts < len(prompts):
@@ -188,7 +216,7 @@ def read_exam(
         )
     left_out = len(encoded) - len(kept)
     if left_out:
-        _warn(f"{source.path}: {left_out} of {len(encoded)} prompts are too long, left out")
+        warn(f"{source.path}: {left_out} of {len(encoded)} prompts are too long, left out")
     return Exam([p for p, _ in kept], [i for _, i in kept], left_out, tokenizer, config, seed)
 
 
@@ -205,69 +233,5 @@ def check_checks(prompt: Prompt) -> None:
         ) from error
 
 
-class Pair(NamedTuple):
-    """One held-out pair as tokens."""
-
-    row: Preference
-    chosen: list[int]
-    rejected: list[int]
-    prompt_length: int
-
-
-class Pairs(NamedTuple):
-    kept: list[Pair]
-    left_out: dict[str, int]
-
-
-def read_pairs(
-    source: DataSource | None,
-    trained: DataSource | None,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    limit: int | None,
-) -> Pairs:
-    """Read the held-out pairs.
-
-    Pairs whose prompt was trained on, and those that would not fit into the model, are left out
-    and counted.
-    """
-    if source is None:
-        return Pairs([], {"trained_on": 0, "too_long": 0})
-    rows = load_preferences(source, warn=_warn)
-    new = untrained(rows, load_preferences(trained)) if trained is not None else rows
-    pairs = []
-    for row in new:
-        chosen, rejected = (
-            encode(tokenizer, [*row.prompt, {"role": "assistant", "content": text}])[0]
-            for text in (row.chosen, row.rejected)
-        )
-        pairs.append(Pair(row, chosen, rejected, len(prompt_ids(tokenizer, row.prompt))))
-    room = float("inf") if limit is None else limit
-    kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= room]
-    left_out = {"trained_on": len(rows) - len(new), "too_long": len(pairs) - len(kept)}
-    for why, count in left_out.items():
-        if count:
-            _warn(f"{source.path}: {count} of {len(rows)} pairs left out: {why.replace('_', ' ')}")
-    return Pairs(kept, left_out)
-
-
-def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
-    """Score both answers of every pair."""
-    chosen = score([pair.chosen for pair in pairs])
-    rejected = score([pair.rejected for pair in pairs])
-    return [
-        ScoredPair(
-            prompt=prompt_key(pair.row.prompt),
-            chosen=better,
-            rejected=worse,
-            chosen_length=len(pair.chosen) - pair.prompt_length,
-            rejected_length=len(pair.rejected) - pair.prompt_length,
-            family=pair.row.extra.get("family"),
-            bayes=pair.row.extra.get("bayes"),
-        )
-        for pair, better, worse in zip(pairs, chosen, rejected, strict=True)
-    ]
-
-
-def _warn(line: str) -> None:
+def warn(line: str) -> None:
     print(f"warning: {line}", flush=True)

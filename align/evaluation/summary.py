@@ -1,6 +1,6 @@
 """From scored answers to summary.json: every number with its interval and its n. No model, no I/O.
 
-    summary = {format, provenance, setup, policies: {name: {...}}, reward_model}
+    summary = {format, provenance, setup, policies: {name: {...}}, best_of_n, reward_model}
 
 Shapes: p = prompts, s = samples of one prompt. An `Estimate` is {mean, low, high, n} with n in
 prompts. A `Slices` is {all, seen, unseen: Estimate | None, family, language: {name: Estimate}}:
@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from align.config import ALIGNED
+from align.evaluation import best_of_n
 from align.evaluation.statistics import Estimate, Floats, bootstrap, distinct, wins
 
-FORMAT = 1
+FORMAT = 2
 REFERENCE = "sft"
 """The policy that the others are compared with."""
 
@@ -35,13 +37,20 @@ class Scored:
     """Rule judge in [0, 1]; NaN at prompts without checks, None if no prompt has any."""
     reward: Floats
     kl: Floats | None
-    """Nats per answer, [p, the first of s]; None where it was not measured (greedy)."""
+    """Nats per answer, [p, the first of s]; None where it was not measured (greedy, best-of-n)."""
     length: Floats
     """Tokens, the stop token included."""
     stopped: Floats
     """1 if the answer ended by itself, 0 if the length limit cut it."""
     ids: Sequence[Sequence[int]]
     """Token ids of all answers, stop tokens left out."""
+    kl_bound: float | None = None
+    """Nats per answer that `kl` cannot exceed, where no more is known."""
+
+    def means(self) -> dict[str, Floats]:
+        """Reward, and gold where there is any, by prompt [p]."""
+        gold = {} if self.gold is None else {"gold": self.gold.mean(axis=1)}
+        return gold | {"reward": self.reward.mean(axis=1)}
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,7 @@ class Summariser:
     def policy(self, sampled: Scored, greedy: Scored, reference: Scored | None) -> dict[str, Any]:
         """One policy's entry; `reference` is None for the reference itself."""
         entry = self.answers(sampled)
+        entry |= {"kl_sequence": None, "kl_token": None, "kl_bound": sampled.kl_bound}
         if sampled.kl is not None:
             nats, tokens = sampled.kl, sampled.length[:, : sampled.kl.shape[1]]
             entry["kl_sequence"] = self.estimate(nats.mean(axis=1))
@@ -148,6 +158,18 @@ class Summariser:
         compared["win_rate"] = {**self.estimate(points), "ties": float(ties.mean()), "judge": judge}
         return compared
 
+    def against_picks(self, pool: Scored, sampled: Mapping[str, Scored]) -> dict[str, Any]:
+        """The trained policies beside best-of-n at their own KL."""
+        answers = {"reward": pool.reward} | ({} if pool.gold is None else {"gold": pool.gold})
+        trained = {
+            name: (float(scored.kl.mean(axis=1).mean()), scored.means())
+            for name, scored in sampled.items()
+            if scored.kl is not None and name in ALIGNED
+        }
+        return best_of_n.compare(
+            answers, trained, lambda values: self.estimate(values[~np.isnan(values)])
+        )
+
 
 def summarise(
     rows: Sequence[Mapping[str, Any]],
@@ -156,13 +178,15 @@ def summarise(
     *,
     resamples: int,
     seed: int,
+    pool: Scored | None = None,
 ) -> dict[str, Any]:
-    """The entries `policies` and `setup.prompts` of the summary.
+    """The entries `policies`, `best_of_n` and `setup.prompts` of the summary.
 
     Args:
         rows: what is known of each prompt (`family`, `language`, `seen`), [p].
         sampled, greedy: answers by policy, `sft` among them.
         resamples, seed: of the bootstrap.
+        pool: all answers that best-of-n picks from.
     """
     groups = Groups.of(rows)
     summariser = Summariser(groups, resamples, seed)
@@ -175,7 +199,11 @@ def summarise(
     counts: dict[str, Any] = {name: len(indices) for name, indices in groups.flat.items()}
     for key, parts in groups.named.items():
         counts[key] = {name: len(indices) for name, indices in parts.items()}
-    return {"policies": policies, "prompts": {**counts, "judged": judged}}
+    return {
+        "policies": policies,
+        "best_of_n": None if pool is None else summariser.against_picks(pool, sampled),
+        "prompts": {**counts, "judged": judged},
+    }
 
 
 def headlines(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -185,7 +213,8 @@ def headlines(summary: Mapping[str, Any]) -> dict[str, float]:
         for key in ("gold", "reward"):
             if policy[key] is not None:
                 metrics[f"evaluate/{key}/{name}"] = policy[key]["all"]["mean"]
-        metrics[f"evaluate/kl_sequence/{name}"] = policy["kl_sequence"]["mean"]
+        if policy["kl_sequence"] is not None:
+            metrics[f"evaluate/kl_sequence/{name}"] = policy["kl_sequence"]["mean"]
     if summary["reward_model"] is not None:
         metrics["evaluate/accuracy/reward"] = summary["reward_model"]["accuracy"]["mean"]
     return metrics

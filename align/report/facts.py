@@ -9,7 +9,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from align.report.text import MISSING, interval, name, number
+from align.report.text import MISSING, interval, name, nats, number
 
 Cell = tuple[str, str]
 """The mean and its interval."""
@@ -106,9 +106,14 @@ def _against(policies: Mapping[str, Any]) -> list[Line]:
             "share of the comparisons",
             [(number(e["win_rate"]["ties"]) if e["win_rate"] else MISSING, "") for e in entries],
         ),
-        Line("KL to SFT", "nats per answer", [cell(e["kl_sequence"], 1) for e in entries]),
+        Line("KL to SFT", "nats per answer", [_nats(e) for e in entries]),
         Line("KL to SFT", "nats per token", [cell(e["kl_token"]) for e in entries]),
     ]
+
+
+def _nats(entry: Mapping[str, Any]) -> Cell:
+    known = entry["kl_sequence"]
+    return (nats(entry), "") if known is None else cell(known, 1)
 
 
 def _answers(policies: Mapping[str, Any]) -> list[Line]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from align.report import facts, pictures, templates, text
+from align.report import facts, frontier, pictures, templates, text
 from align.report.curves import StageCurves, stage_curves
 from align.report.verdict import verdict
 
@@ -85,6 +85,10 @@ def _context(
             for title, key in FAMILY_TABLES
             if (lines := facts.by_family(summary, key))
         ],
+        "panels": frontier.panels(summary),
+        "quantities": frontier.quantities(summary),
+        "at_kl": frontier.rows(summary),
+        "words": frontier.words(summary),
         "card": card,
         "card_picture": None if card is None else pictures.reward_accuracy(card),
         "stages": _curves(metrics),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from align.report.text import interval, mean, name, pad, width
+from align.report.text import interval, mean, name, nats, pad, width
 
 HEADER = ("", "gold [95 %]", "seen", "unseen", "greedy", "reward", "KL", "tokens", "stops", "wins")
 GAP = "  "
@@ -31,7 +31,7 @@ def _row(key: str, entry: dict[str, Any]) -> tuple[str, ...]:
         mean(gold.get("unseen")),
         mean(greedy.get("all")),
         mean(entry["reward"]["all"]),
-        mean(entry["kl_sequence"], 1),
+        nats(entry),
         mean(entry["length"], 0),
         mean(entry["stop_rate"]),
         interval(entry["win_rate"]),
@@ -49,6 +49,10 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         lines.append(f"gold: {prompts['judged']} of {prompts['all']} prompts carry checks")
     if any(e["win_rate"] and e["win_rate"]["judge"] == "reward" for e in _entries(summary)):
         lines.append("wins are the reward model's opinion: the prompts carry no checks")
+    if "best_of_n" in summary["policies"]:
+        lines.append(
+            f"best of n: {setup['best_of_n']} of SFT's answers, the reward model picks one"
+        )
     if card is not None:
         line = (
             f"reward model: accuracy {interval(card['accuracy'])} on {card['pairs']} held-out pairs"

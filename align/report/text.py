@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 MINUS = "−"
@@ -48,6 +49,13 @@ def interval(estimate: dict[str, Any] | None, digits: int = 2, *, sign: bool = F
 
 def mean(estimate: dict[str, Any] | None, digits: int = 2, *, sign: bool = False) -> str:
     return MISSING if estimate is None else number(estimate["mean"], digits, sign=sign)
+
+
+def nats(entry: Mapping[str, Any], digits: int = 1) -> str:
+    """The KL to SFT of a policy's entry: `1.2`, or `≤ 1.2` where only a bound is known."""
+    if entry.get("kl_sequence") is not None:
+        return number(entry["kl_sequence"]["mean"], digits)
+    return f"≤ {number(entry['kl_bound'], digits)}"
 
 
 def name(policy: str) -> str:

@@ -86,7 +86,10 @@ def _headline(changes: dict[str, Change], judge: str, *, costly: bool) -> str:
     price = ", at a cost" if costly else ""
     if len(better) < len(changes):
         rest = [name(key) for key, found in changes.items() if found == "unclear"]
-        return f"In part{price}: {listing(better)} did, {listing(rest)} shows no measurable change."
+        show = "shows" if len(rest) == 1 else "show"
+        return (
+            f"In part{price}: {listing(better)} did, {listing(rest)} {show} no measurable change."
+        )
     return f"Yes{price}: {listing(better)} answer{'s' if len(better) == 1 else ''} better than SFT."
 
 
@@ -148,7 +151,7 @@ def _costs(key: str, policies: dict[str, Any]) -> list[str]:
     costs = []
     if entry["gold_gain"] is not None:
         costs += _overoptimised(entry) + _falls(entry["gold_gain"]["family"])
-    per_token = entry["kl_token"]["mean"]
+    per_token = entry["kl_token"]["mean"] if entry["kl_token"] is not None else 0.0
     if per_token > FAR_PER_TOKEN:
         nats = number(entry["kl_sequence"]["mean"], 1)
         costs.append(f"is far from SFT (KL {nats} nats an answer, {number(per_token)} a token)")

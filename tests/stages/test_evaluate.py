@@ -14,6 +14,7 @@ from align.artifacts import Artifact
 from align.config import DataSource, Recipe
 from align.errors import DataError
 from align.manifest import Manifest
+from align.report.frontier import words
 from align.tracking import Tracker
 from stages import evaluate, report
 from stages.contract import StageContext
@@ -86,10 +87,10 @@ def recipe(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> Recipe:
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    for name, seed in (("base", 0), ("sft", 1), ("ppo", 2)):
+    for name, seed in (("base", 0), ("sft", 1), ("ppo", 2), ("rloo", 3)):
         save_policy(folder / name, seed)
     save_reward_model(folder / "reward")
-    for name in ("sft", "reward", "ppo"):
+    for name in ("sft", "reward", "ppo", "rloo"):
         rows = [{"step": step, "time": 0.0, f"{name}/train/loss": 1 / step} for step in (1, 2, 3)]
         write_rows(folder / name / "metrics.jsonl", rows)
     return folder
@@ -198,6 +199,29 @@ def test_pairs_whose_prompt_was_trained_on_are_left_out_and_counted(run_dir: Pat
     summary = summary_of(run_stage(evaluate.STAGE, changed, run_dir, run_dir / "trained" / "e"))
     assert summary["setup"]["left_out"]["pairs"] == {"trained_on": 1, "too_long": 0}
     assert summary["reward_model"]["pairs"] == 5
+
+
+def test_the_peers_of_ppo_are_compared_at_its_kl(run_dir: Path) -> None:
+    names = ["best_of_n", "sft", "rloo"]
+    given = recipe(run_dir, prompts(), policies=names, best_of_n=3)
+    assert evaluate.STAGE.parent_names(given) == ("sft", "reward", "rloo")
+    out = run_stage(evaluate.STAGE, given, run_dir, run_dir / "peers" / "evaluate")
+    summary = summary_of(out)
+    assert list(summary["policies"]) == names
+    best, sft, rloo = summary["policies"].values()
+    assert best["kl_sequence"] is None
+    assert best["kl_bound"] == pytest.approx(1.098612 - 2 / 3, abs=1e-6)
+    assert best["reward_gain"]["all"]["mean"] > 0
+    assert best["greedy"] == sft["greedy"]
+    assert rloo["kl_sequence"]["mean"] > 0.1
+    found = summary["best_of_n"]
+    assert found["drawn"] == 6  # two samples, each the best of three
+    first, last = found["curve"][0]["reward"]["mean"], found["curve"][-1]["reward"]["mean"]
+    assert first < best["reward"]["all"]["mean"] < last
+    assert found["against"].keys() == {"rloo"}
+    assert report.STAGE.parent_names(given) == ("evaluate", "sft", "reward", "rloo")
+    (told,) = words(summary)
+    assert told.startswith("RLOO is") and told.endswith("where the curve ends.")
 
 
 def test_the_report_is_written_from_the_evaluation(evaluated: Path, run_dir: Path) -> None:

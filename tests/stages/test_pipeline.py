@@ -12,6 +12,8 @@ import pytest
 
 from align.artifacts import lock, read_artifact
 from align.manifest import dump_manifest, load_manifest
+from align.recipe import load_recipe
+from stages.pipeline import needed
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +121,20 @@ def test_one_command_makes_every_artifact_and_ends_with_the_table(finished):
         assert read_artifact(folder / "runs" / "r" / stage).manifest.stage == stage
     assert out.rstrip().endswith("report: runs/r/report/report.html")
     assert "6 stages in" in out
+
+
+@pytest.mark.parametrize(
+    ("policies", "needed_stages"),
+    [
+        ("[base, sft, dpo, ppo]", CHAIN),
+        ("[sft, best_of_n]", ("sft", "reward", "evaluate", "report")),
+        ("[sft, grpo, rloo]", ("sft", "reward", "rloo", "grpo", "evaluate", "report")),
+    ],
+)
+def test_the_pipeline_makes_the_policies_that_are_compared(tmp_path, policies, needed_stages):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    recipe = load_recipe(tmp_path / "r.yaml", [f"evaluate.policies={policies}"])
+    assert tuple(stage.name for stage in needed(recipe)) == needed_stages
 
 
 def test_artifacts_name_the_parents_they_were_made_from(finished):

@@ -72,3 +72,32 @@ def test_kl_is_measured_on_as_many_first_samples_as_are_needed(
     assert sheet.sampled.kl is not None
     assert [len(its) for its in sheet.sampled.kl] == [2, 2]
     assert all(nats > 0 for its in sheet.sampled.kl for nats in its)
+
+
+def test_best_of_one_hands_in_the_samples_of_sft() -> None:
+    sft, stops = tiny.llama(2), list(range(1, 300, 8))
+    paper = exam(best_of_n=1)
+    sheet, pool = paper.sit(sft, sft, stop_ids=stops), paper.draw(sft, stop_ids=stops)
+    paper.reward([*sheet, pool], lambda sequences: [float(len(ids)) for ids in sequences])
+    assert pool.best_of(1).answers == sheet.sampled.answers
+    assert pool.best_of(1).gold[0] == sheet.sampled.gold[0]
+    assert pool.best_of(1).kl_bound == 0.0
+
+
+def test_best_of_n_hands_in_what_the_reward_model_likes_best_of_each_n() -> None:
+    sft, stops = tiny.llama(2), list(range(1, 300, 8))
+    paper = exam(best_of_n=4)
+    pool = paper.draw(sft, stop_ids=stops)
+    paper.reward([pool], lambda sequences: [float(sum(ids)) for ids in sequences])
+    picked = pool.best_of(4)
+    assert picked.reward is not None and pool.reward is not None
+    for p, its in enumerate(pool.reward):
+        assert len(its) == 12
+        assert picked.reward[p] == [max(its[s : s + 4]) for s in (0, 4, 8)]
+        for s, answer in enumerate(picked.answers[p]):
+            index = 4 * s + its[4 * s : 4 * s + 4].index(picked.reward[p][s])
+            assert answer == pool.answers[p][index]
+            assert picked.texts[p][s] == pool.texts[p][index]
+    numbers = picked.numbers()
+    assert numbers.kl is None and numbers.kl_bound == pytest.approx(1.386294 - 0.75, abs=1e-6)
+    assert "kl_sequence" not in picked.means()

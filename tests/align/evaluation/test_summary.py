@@ -18,6 +18,7 @@ ANSWERS = {"gold", "reward", "length", "stop_rate", "distinct_2"}
 POLICY = ANSWERS | {
     "kl_sequence",
     "kl_token",
+    "kl_bound",
     "gold_gain",
     "reward_gain",
     "win_rate",

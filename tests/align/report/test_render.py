@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from align.report.render import render
+from align.report.text import NAMES
 from tests import summaries
 
 VOID = {"meta", "br", "rect", "line", "path", "circle", "polyline"}
@@ -149,6 +150,21 @@ def test_tables_of_the_markdown_have_one_width(clean: tuple[str, str]) -> None:
         rows = block.splitlines()
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1, rows[0]
         assert set(rows[1]) <= set("|-: ")
+
+
+@pytest.mark.parametrize("names", [["sft", "rloo"], ["sft", "best_of_n", "grpo"], summaries.EVERY])
+def test_any_policies_make_a_whole_page(names: list[str]) -> None:
+    found = summaries.summary({name: summaries.EVERY[name] for name in names}, per_family=4)
+    samples = summaries.sample_rows(dict.fromkeys(names, "an answer"))
+    page, notes = rendered(summary=found, samples=samples)
+    text = "".join(Page(page).text)
+    for name in found["policies"]:
+        assert NAMES[name] in text and NAMES[name] in notes
+        assert f"--{name}:" in Page(page).style and f".{name} " in Page(page).style
+    assert ("best-of-n" in text) == ("best-of-n" in notes) == ("best_of_n" in names)
+    assert not re.search(r"\bnan\b|None", page + notes)
+    for block in re.findall(r"(?:^\|.*\n)+", notes, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}) == 1, block
 
 
 def test_without_gold_pairs_curves_or_samples_the_page_still_stands() -> None:

@@ -30,3 +30,11 @@ def test_without_gold_the_table_says_who_judged() -> None:
     text = table(summaries.summary(gold=False))
     assert "the reward model's opinion" in text
     assert "0 of 224 prompts carry checks" in text
+
+
+def test_all_policies_fit_too_and_a_bound_is_called_one() -> None:
+    lines = table(summaries.summary(summaries.EVERY)).splitlines()
+    assert max(width(line) for line in lines) <= 100
+    row = next(line for line in lines if line.startswith("best of n "))
+    assert "≤ 1.2" in row
+    assert "best of n: 8 of SFT's answers, the reward model picks one" in lines

@@ -82,6 +82,22 @@ def test_headlines(ppo: float, dpo: float, headline: str) -> None:
     assert verdict(summary(ppo, dpo)).headline == headline
 
 
+def test_two_policies_without_a_change_show_none() -> None:
+    changed = summary(dpo=0.57)
+    changed["policies"]["rloo"] = changed["policies"]["dpo"]
+    found = verdict(changed)
+    assert found.headline == "In part: PPO did, DPO and RLOO show no measurable change."
+
+
+def test_a_policy_of_which_only_a_bound_of_the_kl_is_known_is_not_called_far() -> None:
+    changed = summary()
+    bounded = {"kl_sequence": None, "kl_token": None, "kl_bound": 1.2}
+    changed["policies"]["best_of_n"] = changed["policies"]["ppo"] | bounded
+    found = verdict(changed)
+    assert found.headline == "Yes: DPO, PPO and best of n answer better than SFT."
+    assert found.costs == ()
+
+
 def test_the_three_sentences_of_a_clean_run() -> None:
     found = verdict(summary())
     assert found.sentences == (

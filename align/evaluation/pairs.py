@@ -1,0 +1,78 @@
+"""Held-out preference pairs as tokens, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from align.chat import encode, prompt_ids
+from align.config import DataSource
+from align.data import Preference, load_preferences, prompt_key, untrained
+from align.evaluation.exam import Score, warn
+from align.evaluation.reward_card import ScoredPair
+
+
+class Pair(NamedTuple):
+    """One held-out pair as tokens."""
+
+    row: Preference
+    chosen: list[int]
+    rejected: list[int]
+    prompt_length: int
+
+
+class Pairs(NamedTuple):
+    kept: list[Pair]
+    left_out: dict[str, int]
+
+
+def read_pairs(
+    source: DataSource | None,
+    trained: DataSource | None,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: int | None,
+) -> Pairs:
+    """Read the held-out pairs.
+
+    Pairs whose prompt was trained on, and those that would not fit into the model, are left out
+    and counted.
+    """
+    if source is None:
+        return Pairs([], {"trained_on": 0, "too_long": 0})
+    rows = load_preferences(source, warn=warn)
+    new = untrained(rows, load_preferences(trained)) if trained is not None else rows
+    pairs = []
+    for row in new:
+        chosen, rejected = (
+            encode(tokenizer, [*row.prompt, {"role": "assistant", "content": text}])[0]
+            for text in (row.chosen, row.rejected)
+        )
+        pairs.append(Pair(row, chosen, rejected, len(prompt_ids(tokenizer, row.prompt))))
+    room = float("inf") if limit is None else limit
+    kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= room]
+    left_out = {"trained_on": len(rows) - len(new), "too_long": len(pairs) - len(kept)}
+    for why, count in left_out.items():
+        if count:
+            warn(f"{source.path}: {count} of {len(rows)} pairs left out: {why.replace('_', ' ')}")
+    return Pairs(kept, left_out)
+
+
+def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
+    """Score both answers of every pair."""
+    chosen = score([pair.chosen for pair in pairs])
+    rejected = score([pair.rejected for pair in pairs])
+    return [
+        ScoredPair(
+            prompt=prompt_key(pair.row.prompt),
+            chosen=better,
+            rejected=worse,
+            chosen_length=len(pair.chosen) - pair.prompt_length,
+            rejected_length=len(pair.rejected) - pair.prompt_length,
+            family=pair.row.extra.get("family"),
+            bayes=pair.row.extra.get("bayes"),
+        )
+        for pair, better, worse in zip(pairs, chosen, rejected, strict=True)
+    ]
