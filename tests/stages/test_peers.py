@@ -42,6 +42,7 @@ def grown(folder, *, lora=None, **kwargs):
     # Random models rarely stop: without a penalty the answers' scores differ all the same.
     world.recipe["ppo"] |= {
         "learning_rate": 1e-3,
+        "minibatches": 1,
         "missing_eos": "subtract",
         "missing_eos_penalty": 0.0,
         "lora": lora,
