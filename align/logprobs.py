@@ -1,11 +1,12 @@
 """Log-probabilities of tokens, in nats and in float32 whatever the model computes in.
 
-Shapes: b = batch (sequences), r = response tokens, v = vocabulary.
+Shapes: b = sequences, r = response width, n = response tokens of all rows, v = vocabulary.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from align.masks import check_shapes, masked_sum
 
@@ -16,23 +17,28 @@ def token_logprobs(logits: Tensor, ids: Tensor, *, temperature: float = 1.0) -> 
         log π(y_t | x, y_<t) = z_t[y_t] − log Σ_v exp z_t[v],   z = logits / temperature
 
     Args:
-        logits: [b, r, v], column j predicts ids[:, j].
-        ids: int [b, r].
+        logits: [n, v] or [b, r, v]; each row predicts its token.
+        ids: int [n] or [b, r].
         temperature: that of the sampler. Rollout, reference and update must all use the same.
 
     Returns:
-        Nats, float32 [b, r].
+        Nats, float32, in the shape of ids.
     """
-    check_shapes(2, ids=ids, logits=logits[..., 0])
-    scaled = logits.float() / temperature
-    chosen = scaled.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-    return chosen - scaled.logsumexp(dim=-1)
+    check_shapes(ids.dim(), ids=ids, logits=logits[..., 0])
+    # One pass; of everything as large as the logits, the backward pass keeps the log-softmax only.
+    scaled = tempered(logits, temperature).flatten(0, -2)
+    return -cross_entropy(scaled, ids.flatten(), reduction="none").view(ids.shape)
 
 
 def entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Entropy of each next-token distribution, −Σ_v π log π, from logits [b, r, v]; nats [b, r]."""
-    logprobs = (logits.float() / temperature).log_softmax(dim=-1)
+    """Entropy of each next-token distribution, −Σ_v π log π, from logits [..., v]; nats [...]."""
+    logprobs = tempered(logits, temperature).log_softmax(dim=-1)
     return -(logprobs.exp() * logprobs).sum(dim=-1)
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Logits / temperature in float32; no copy where that changes nothing."""
+    return logits.float() if temperature == 1 else logits.float() / temperature
 
 
 def sequence_logprobs(logprobs: Tensor, mask: Tensor) -> Tensor:

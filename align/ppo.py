@@ -169,19 +169,24 @@ def measure(roles: Roles, sequences: Sequences, config: PPOConfig) -> Measured:
     measured = Measured(
         *torch.zeros(4, *sequences.response_mask.shape, device=roles.device).unbind()
     )
-    temperature = config.temperature
     for rows in sequences.by_length(config.micro_batch_size):
         part = sequences.select(rows)
-        ids, logits = part.response_ids, roles.policy_logits(part)
+        logits = roles.policy_logits(part)
         readings = (
-            token_logprobs(logits, ids, temperature=temperature),
-            token_logprobs(roles.reference_logits(part), ids, temperature=temperature),
+            logprobs_of(logits, part, config),
+            logprobs_of(roles.reference_logits(part), part, config),
             roles.values(part),
-            entropy(logits, temperature=temperature),
+            part.laid_out(entropy(logits, temperature=config.temperature)),
         )
         for whole, reading in zip(measured, readings, strict=True):
             whole[rows, : part.response_width] = reading
     return measured
+
+
+def logprobs_of(logits: Tensor, sequences: Sequences, config: PPOConfig) -> Tensor:
+    """log π of every response token on the timeline, [b, r], from logits [n, v]."""
+    tokens = sequences.response_tokens
+    return sequences.laid_out(token_logprobs(logits, tokens, temperature=config.temperature))
 
 
 # 4 ------------------------------------------------------------------------------------------------
@@ -231,7 +236,7 @@ def update(
     def policy_loss(part: Rollout, denominator: Tensor) -> LossOutput:
         logits = roles.policy_logits(part.sequences)
         return ppo_policy_loss(
-            token_logprobs(logits, part.sequences.response_ids, temperature=config.temperature),
+            logprobs_of(logits, part.sequences, config),
             part.old_logprobs,
             part.advantages,
             part.response_mask,

@@ -1,59 +1,76 @@
 """Where on the timeline of align/types.py a model is read: logits, values and scores.
 
-Shapes: b = sequences, p = prompt width, r = response width, v = vocabulary, d = hidden size.
-Positions are counted from the mask, so padding on the left moves nothing, with absolute position
-embeddings either.
+Shapes: b = sequences, r = response width, n = response tokens of all rows, v = vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from align.masks import last_index
 from align.types import Sequences
 
 CriticInit = Literal["reward", "zero"]
 
 
-def response_logits(model: nn.Module, sequences: Sequences) -> Tensor:
-    """Logits [b, r, v] that predict the response: columns p − 1 … p + r − 2 of the timeline.
+def response_logits(model: Any, sequences: Sequences) -> Tensor:
+    """Logits that predict each response token, row after row: [n, v], none for padding.
 
-    The last token predicts nothing that is in the row and is not fed to the model.
+    The model's head reads the states before a response token and no others, by a hook, so that
+    whatever the model does to its logits (a scale, a cap) stays the model's business.
     """
-    return model(
-        input_ids=sequences.input_ids[:, :-1],
-        attention_mask=sequences.attention_mask[:, :-1].long(),
-        position_ids=sequences.position_ids[:, :-1],
-        use_cache=False,
-        logits_to_keep=sequences.response_width,
-    ).logits
-
-
-def hidden_states(trunk: nn.Module, sequences: Sequences, *, columns: int | None) -> Tensor:
-    """Final hidden states [b, columns, d] of the first `columns` columns (None = all)."""
-    return trunk(
-        input_ids=sequences.input_ids[:, :columns],
-        attention_mask=sequences.attention_mask[:, :columns].long(),
-        position_ids=sequences.position_ids[:, :columns],
-        use_cache=False,
-    ).last_hidden_state
+    fed = flush_left(sequences)
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, inputs: (inputs[0].flatten(0, 1).index_select(0, fed.states),)
+    )
+    try:
+        return model(input_ids=fed.input_ids, use_cache=False).logits
+    finally:
+        hook.remove()
 
 
 def state_values(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Tensor:
-    """V before each response token, float32 [b, r]: columns p − 1 … p + r − 2 of the timeline."""
-    states = hidden_states(trunk, sequences, columns=-1)[:, sequences.prompt_width - 1 :]
-    return apply_head(head, states)
+    """V of the state before each response token, float32 [b, r]; 0 on padding."""
+    fed = flush_left(sequences)
+    states = trunk(input_ids=fed.input_ids, use_cache=False).last_hidden_state.flatten(0, 1)
+    return sequences.laid_out(apply_head(head, states.index_select(0, fed.states)))
 
 
 def final_scores(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Tensor:
     """Score at the last token of each sequence, float32 [b]; found by the mask, not by its id."""
-    states = hidden_states(trunk, sequences, columns=None)
+    fed = flush_left(sequences, last=True)
+    states = trunk(input_ids=fed.input_ids, use_cache=False).last_hidden_state
     rows = torch.arange(len(sequences), device=states.device)
-    return apply_head(head, states[rows, last_index(sequences.attention_mask)])
+    return apply_head(head, states[rows, sequences.lengths - 1])
+
+
+class Fed(NamedTuple):
+    """Sequences as a model gets them, every row flush left. The row drawn in align/types.py:
+
+        input_ids     q0    q1    y0    y1  |  stop  pad  …      w columns
+        states         ·     3     4     ·                      the n places read for a response
+
+    A causal model looks to the left only, so padding on the right is never seen: it takes neither
+    mask nor positions, and attention its causal fast path.
+    """
+
+    input_ids: Tensor  # int [b, w]
+    states: Tensor  # int [n], indices into the flattened [b · w]: the state before each token
+
+
+def flush_left(sequences: Sequences, *, last: bool = False) -> Fed:
+    """Rows without their padding on the left; the last token only where it is read itself."""
+    lengths, responses = sequences.lengths, sequences.response_mask.sum(dim=-1)
+    width = int(lengths.max())
+    order = sequences.attention_mask.logical_not().int().argsort(dim=-1, stable=True)
+    ids = sequences.input_ids.gather(1, order[:, : width if last else width - 1])
+    columns = torch.arange(ids.shape[1], device=ids.device)
+    ends = lengths[:, None] - 1
+    states = (columns < ends) & (columns >= ends - responses[:, None])
+    return Fed(ids, states.flatten().nonzero().squeeze(1))
 
 
 def apply_head(head: nn.Linear, states: Tensor) -> Tensor:

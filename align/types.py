@@ -56,6 +56,16 @@ class Sequences:
         return self.input_ids[:, self.prompt_width :]
 
     @property
+    def response_tokens(self) -> Tensor:
+        """The ids that response_mask marks, row after row, int [n]."""
+        return self.response_ids[self.response_mask]
+
+    def laid_out(self, readings: Tensor) -> Tensor:
+        """One reading per response token, [n], on the timeline: [b, r], 0 on padding."""
+        empty = readings.new_zeros(self.response_mask.shape)
+        return empty.masked_scatter(self.response_mask, readings)
+
+    @property
     def position_ids(self) -> Tensor:
         return position_ids(self.attention_mask)
 

@@ -100,6 +100,15 @@ def widened(batch: Sequences, *, left: int = 0, right: int = 0, token: int = PAD
     )
 
 
+@torch.no_grad()
+def values_at_the_end(roles, batch: Sequences) -> torch.Tensor:
+    """V of the state after each sequence: what stands before one more token."""
+    rows = zip(batch.input_ids, batch.attention_mask, strict=True)
+    prompts = [ids[mask].tolist() for ids, mask in rows]
+    longer = collate(prompts, [Sample([9], True, [0.0])] * len(batch), pad_id=PAD)
+    return roles.values(longer)[:, 0]
+
+
 class Log:
     """A tracker that remembers."""
 

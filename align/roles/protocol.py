@@ -1,6 +1,6 @@
 """What PPO asks of its models, whatever the layout.
 
-Shapes: b = sequences, r = response width, v = vocabulary.
+Shapes: b = sequences, r = response width, n = response tokens of all rows, v = vocabulary.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Roles(Protocol):
     value_parameters: list[nn.Parameter]
 
     def policy_logits(self, sequences: Sequences) -> Tensor:
-        """Logits of the policy that predict each response token, [b, r, v]."""
+        """Logits of the policy that predict each response token, row after row, [n, v]."""
         ...
 
     def reference_logits(self, sequences: Sequences) -> Tensor:

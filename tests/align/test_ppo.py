@@ -11,7 +11,6 @@ from torch import nn
 from transformers import GenerationConfig
 
 from align import ppo
-from align.masks import masked_mean
 from align.optimiser import Optimisers
 from align.ppo import adapt, draw, measure, score, shape, update
 from align.ppo_state import TrainState
@@ -56,8 +55,11 @@ def test_the_first_gradient_is_that_of_reinforce():
     got = torch.cat([p.grad.flatten() for p in roles.policy_parameters])
     roles.policy.zero_grad()
     logits = roles.policy_logits(rollout.sequences)
-    logprobs = logits.log_softmax(-1).gather(-1, rollout.sequences.response_ids[..., None])
-    masked_mean(-rollout.advantages * logprobs[..., 0], rollout.response_mask).backward()
+    tokens, advantages = (
+        each[rollout.response_mask] for each in (rollout.sequences.response_ids, rollout.advantages)
+    )
+    logprobs = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+    (-advantages * logprobs).mean().backward()
     expected = torch.cat([p.grad.flatten() for p in roles.policy_parameters])
     assert nn.functional.cosine_similarity(got, expected, dim=0).item() == pytest.approx(
         1, abs=1e-5

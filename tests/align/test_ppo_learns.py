@@ -40,10 +40,10 @@ class BanditRoles:
         self.policy_parameters, self.value_parameters = [self.policy.logits], [self.value]
 
     def policy_logits(self, sequences):
-        return self.policy.logits.expand(len(sequences), 1, -1)
+        return self.policy.logits.expand(len(sequences), -1)
 
     def reference_logits(self, sequences):
-        return self.reference.expand(len(sequences), 1, -1)
+        return self.reference.expand(len(sequences), -1)
 
     def values(self, sequences):
         return self.value.expand(len(sequences), 1)

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from align.readout import (
     final_scores,
+    flush_left,
     response_logits,
     state_values,
     trunk_of,
@@ -37,13 +39,58 @@ def identity_head() -> nn.Linear:
 
 
 def test_values_are_read_one_column_before_their_token_and_scores_at_the_last():
-    """P4: values[:, j] == p − 1 + j; the score of a response of n tokens is at p − 1 + n."""
+    """P4: values[:, j] == p − 1 + j; the score of a response of n tokens is at p − 1 + n.
+
+    p is the length of the row's own prompt (3, 1, 6): a model is fed no padding before it.
+    """
     batch = tiny_roles.sequences((5, 1, 3))
     values = state_values(ColumnTrunk(), identity_head(), batch)
-    p = batch.prompt_width
-    assert values.tolist() == [[p - 1.0 + j for j in range(5)]] * 3
+    assert values.tolist() == [[2, 3, 4, 5, 6], [0, 0, 0, 0, 0], [5, 6, 7, 0, 0]]
     scores = final_scores(ColumnTrunk(), identity_head(), batch)
-    assert scores.tolist() == [p - 1 + 5, p - 1 + 1, p - 1 + 3]
+    assert scores.tolist() == [3 - 1 + 5, 1 - 1 + 1, 6 - 1 + 3]
+
+
+def test_a_model_is_fed_rows_flush_left_and_no_wider_than_the_longest():
+    """The rows are 3 + 5, 1 + 1 and 6 + 3 tokens; the last token predicts nothing and stays out."""
+    fed = flush_left(tiny_roles.widened(tiny_roles.sequences((5, 1, 3)), left=2, right=3))
+    assert fed.input_ids.shape == (3, 8)
+    assert fed.input_ids[0].tolist()[:3] == tiny_roles.PROMPTS[0]
+    assert fed.input_ids[1].tolist() == [7, 1, *[tiny_roles.PAD] * 6]
+    assert [(at // 8, at % 8) for at in fed.states.tolist()] == [
+        *((0, column) for column in (2, 3, 4, 5, 6)),
+        (1, 0),
+        *((2, column) for column in (5, 6, 7)),
+    ]
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_head_computes_logits_for_response_tokens_only(build):
+    """Of 3 rows × 8 columns fed, the 9 states before a response token reach the head, once."""
+    model, seen = build(), []
+    model.get_output_embeddings().register_forward_hook(
+        lambda _, inputs, output: seen.append(tuple(output.shape))
+    )
+    logits = response_logits(model, tiny_roles.sequences((5, 1, 3)))
+    assert seen == [tuple(logits.shape)] == [(9, 300)]
+    full = model(torch.tensor([[5, 9, 40]])).logits
+    assert full.shape == (1, 3, 300)  # and the model is left as it was
+
+
+def test_what_a_model_does_to_its_logits_stays():
+    """Gemma 2 caps them (here at ± 3) after the head: read as the model gives them."""
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2, head_dim=8,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.5,
+        final_logit_softcapping=3.0, sliding_window=4, pad_token_id=0, attn_implementation="eager",
+    )  # fmt: skip
+    model = Gemma2ForCausalLM(config).eval()
+    batch = tiny_roles.sequences((5,))
+    with torch.no_grad():
+        logits = response_logits(model, batch)
+        alone = model(batch.input_ids).logits[0, batch.prompt_width - 1 : -1]
+    torch.testing.assert_close(logits, alone, rtol=1e-5, atol=1e-5)
+    assert 2 < logits.abs().max() < 3
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -56,13 +103,15 @@ def test_a_batch_reads_as_each_sequence_does_alone(build):
         logits = response_logits(model, batch)
         values = state_values(trunk_of(scorer), head, batch)
         scores = final_scores(trunk_of(scorer), scorer.score, batch)
+        start = 0
         for row in range(len(batch)):
             ids = batch.input_ids[row][batch.attention_mask[row]][None]
             n = int(batch.response_mask[row].sum())
             alone = model(ids).logits[0, -n - 1 : -1]
             states = trunk_of(scorer)(ids).last_hidden_state[0]
             close = {"rtol": 1e-5, "atol": 1e-5}
-            torch.testing.assert_close(logits[row, :n], alone, **close)
+            torch.testing.assert_close(logits[start : start + n], alone, **close)
+            start += n
             expected = (scorer.score(states[-n - 1 : -1]).squeeze(-1) - 0.5) / 2.0
             torch.testing.assert_close(values[row, :n], expected, **close)
             torch.testing.assert_close(scores[row], scorer.score(states[-1])[0], **close)
@@ -78,7 +127,7 @@ def test_padding_on_either_side_changes_nothing(build, pads):
     mask, width = batch.response_mask, batch.response_width
     with torch.no_grad():
         pairs = [
-            (response_logits(model, each)[:, :width][mask] for each in (batch, padded)),
+            (response_logits(model, each) for each in (batch, padded)),
             (
                 state_values(trunk_of(scorer), scorer.score, each)[:, :width][mask]
                 for each in (batch, padded)

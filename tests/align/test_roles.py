@@ -131,9 +131,7 @@ def test_the_shared_reward_role_scores_as_the_reward_model_it_was_loaded_from(bu
     rows = [ids[mask].tolist() for ids, mask in zip(batch.input_ids, batch.attention_mask)]  # noqa: B905
     expected = torch.tensor(models.reward_scores(adapter, rows, pad_id=0))
     torch.testing.assert_close(roles.scores(batch), expected, rtol=1e-5, atol=1e-5)
-    longer = tiny_roles.widened(batch, right=1)
-    with torch.no_grad():
-        at_the_end = roles.values(longer)[torch.arange(3), batch.response_mask.sum(-1)]
+    at_the_end = tiny_roles.values_at_the_end(roles, batch)
     torch.testing.assert_close(at_the_end, (expected - 0.2) / 1.5, rtol=1e-5, atol=1e-5)
 
 
@@ -142,7 +140,7 @@ def test_a_zero_critic_says_zero(layout, tmp_path):
     """P23: V ≡ 0 at the start, and it can learn."""
     roles, batch = make(layout, tmp_path, critic_init="zero"), tiny_roles.sequences()
     assert not roles.values(batch).any()
-    (roles.values(batch) - 1).square().mean().backward()
+    (roles.values(batch)[batch.response_mask] - 1).square().mean().backward()
     assert roles.value_head.bias.grad.item() == pytest.approx(-2)
 
 
@@ -184,7 +182,7 @@ def test_sampling_merges_the_adapter_and_restores_the_very_same_base(tmp_path):
             input_ids=batch.input_ids[:, :-1],
             attention_mask=batch.attention_mask[:, :-1].long(),
             position_ids=batch.position_ids[:, :-1],
-        ).logits[:, -batch.response_width :]
+        ).logits[:, -batch.response_width :][batch.response_mask]
     torch.testing.assert_close(inside, policy, rtol=1e-4, atol=1e-4)
     for name, parameter in roles.model.named_parameters():
         assert torch.equal(parameter, before[name]), name

@@ -180,8 +180,8 @@ def test_log_probabilities_are_those_of_the_whole_distribution_at_our_positions(
         )
         answers.extend(map(tuple, samples))
         batch = collate(prompts, [Sample(ids, True, []) for ids in samples], pad_id=0)
-        logprobs = token_logprobs(response_logits(sft, batch), batch.response_ids)
-        expected = sequence_logprobs(logprobs, batch.response_mask)
+        logprobs = token_logprobs(response_logits(sft, batch), batch.response_tokens)
+        expected = sequence_logprobs(batch.laid_out(logprobs), batch.response_mask)
         got, *_ = trainer._get_per_token_logps_and_entropies(
             trainer.model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
