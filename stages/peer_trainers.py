@@ -46,15 +46,16 @@ def on_our_terms(trainer_class: type[Any]) -> type[Any]:
 
 
 class Scorer:
-    """The reward model alone, with what `align.ppo.score` asks of PPO's roles."""
+    """The reward model alone, with what `align.ppo.score` asks of PPO's roles, computed alike."""
 
     def __init__(self, base: Base, config: PPOConfig) -> None:
-        reward = base.context.parents["reward"]
+        reward, full = base.context.parents["reward"], base.lora is None
         self.device = base.device
+        self.lowered = base.arithmetic if full and base.arithmetic != torch.float32 else None
         self.model = models.load_reward_model(
             reward.model,
             pad_id=base.tokenizer.pad_token_id,
-            dtype=base.context.recipe.model.dtype,
+            dtype="float32" if full else base.context.recipe.model.dtype,
             device=base.device,
         )
         mean, std = reward.manifest.reward_mean, reward.manifest.reward_std
@@ -63,7 +64,8 @@ class Scorer:
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:
-        return final_scores(trunk_of(self.model), getattr(self.model, models.HEAD), sequences)
+        with torch.autocast(self.device.type, dtype=self.lowered, enabled=bool(self.lowered)):
+            return final_scores(trunk_of(self.model), getattr(self.model, models.HEAD), sequences)
 
 
 def reward_function(
