@@ -31,7 +31,7 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
 .PRECIOUS: $(run)/%/manifest.json # a stopped stage leaves the last good artifact as it was
-.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test mutants lint bench-ppo gpu-check clean FORCE
+.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test mutants torture lint bench-ppo gpu-check clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
@@ -62,6 +62,9 @@ lint: .venv/.ready ## ruff, ruff format, mypy
 	@$(py) -m ruff check
 	@$(py) -m ruff format --check
 	@$(py) -m mypy
+
+torture: .venv/.ready ## kill -9 a tiny PPO stage at 20 random moments, run it again, compare bits (KILLS=20 SEED=0)
+	@OMP_NUM_THREADS=1 $(py) -m tests.torture 'kills=$(or $(KILLS),20)' 'seed=$(or $(SEED),0)'
 
 bench-ppo: .venv/.ready ## our PPO against TRL 1.12.0's (QUICK=1: minutes; THREADS=2 CASES=fixed,ragged,second,gold)
 	@$(py) -m tests.benchmarks.bench_ppo --run '$(run)' --recipe '$(RECIPE)' \

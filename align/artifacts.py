@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from align.hashing import HashCache
 from align.manifest import MANIFEST, FileRecord, Manifest, dump_manifest, load_manifest
 
 WORK, OLD = ".tmp-", ".old-"
+DYING_SECONDS = 5.0
 RETRYABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENOMEM}
 
 
@@ -71,19 +73,40 @@ def lock(run_dir: Path) -> Iterator[None]:
     with retryable(f"{run_dir}/.lock: cannot be opened"):
         descriptor = os.open(run_dir / ".lock", flags, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            raise UserError(
-                f"{run_dir}: in use by process {pid}; wait for it, or give another run=NAME"
-            ) from None
+        _acquire(descriptor, run_dir)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         recover(run_dir)
         yield
     finally:
         os.close(descriptor)  # a forked child that still has it open keeps the lock
+
+
+def _acquire(descriptor: int, run_dir: Path) -> None:
+    """Take the lock; a holder that was just killed is given the moment its children need to end."""
+    patience = time.monotonic() + DYING_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            if _lives(pid) or time.monotonic() > patience:
+                raise UserError(
+                    f"{run_dir}: in use by process {pid or 'unknown'}; wait for it, or give "
+                    "another run=NAME"
+                ) from None
+            time.sleep(0.05)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):  # of another user; not written yet
+        pass
+    return True
 
 
 def recover(run_dir: Path) -> None:

@@ -8,7 +8,9 @@ that decides the stage's result: another recipe, other data or other code make i
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 KEPT = 2
 """The newest may turn out damaged; the one before it is then used."""
-TENSORS, VALUES = "state.safetensors", "state.json"
+TENSORS, VALUES, ATTEMPT = "state.safetensors", "state.json", "attempt.json"
 
 
 class Saved(NamedTuple):
@@ -60,12 +62,27 @@ class Checkpoints:
         say: Callable[[str], None] = print,
     ) -> None:
         self._run_dir, self._stage, self._inputs = run_dir, stage, inputs
-        self._every, self._curve, self._stop = every, curve, stop or Stop()
+        self._every, self._curve, self.stop = every, curve, stop or Stop()
         self._say = lambda line: say(f"{stage:<9}{line}")
-        self._folder = run_dir / ".checkpoints" / stage
+        self._folder = checkpoint_folder(run_dir, stage)
         with retryable(f"{self._folder}: cannot be made"):
             self._folder.mkdir(parents=True, exist_ok=True)
-        recover(self._folder)
+            recover(self._folder)
+            self.attempt = self._take_up()
+            """Name of this attempt at the stage; the same each time that it is taken up again."""
+
+    def _take_up(self) -> str:
+        """Read the name of the attempt that was broken off, or begin a new one."""
+        place, made_from = self._folder / ATTEMPT, fingerprint(self._inputs)
+        try:
+            known = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or torn
+            known = {}
+        if known.get("fingerprint") == made_from:
+            return str(known["name"])
+        name = secrets.token_hex(4)
+        place.write_text(json.dumps({"fingerprint": made_from, "name": name}), encoding="utf-8")
+        return name
 
     def latest(self, total: int) -> Saved | None:
         """The newest checkpoint of this very stage that verifies; others are put aside.
@@ -83,7 +100,8 @@ class Checkpoints:
             if manifest.fingerprint != fingerprint(self._inputs):
                 told = ", ".join(changes(manifest.inputs, self._inputs)[:3])
                 self._say(f"starts anew, its checkpoint at {step} is removed: {told}")
-                self.clear()
+                for _, useless in self._present():
+                    self._remove(useless)
                 return None
             return self._read(path, f"resumes at {step}/{total} from a checkpoint")
         return None
@@ -105,11 +123,11 @@ class Checkpoints:
         Raises:
             Stopped: a signal asked for it, and the step is saved.
         """
-        if step % self._every == 0 or step == total or self._stop.asked:
+        if step % self._every == 0 or step == total or self.stop.asked:
             self.save(step, capture())
-        if self._stop.asked:
+        if self.stop.asked:
             self._say(f"saved at {step}/{total}; the same command goes on from there")
-            self._stop.now()
+            self.stop.now()
 
     def save(self, step: int, saved: Saved) -> None:
         """Write a checkpoint, then let go of those it makes superfluous."""
@@ -131,11 +149,6 @@ class Checkpoints:
         for _, path in self._present()[KEPT:]:
             self._remove(path)
 
-    def clear(self) -> None:
-        """Remove every checkpoint of the stage."""
-        for _, path in self._present():
-            self._remove(path)
-
     def _present(self) -> list[tuple[int, Path]]:
         """Steps and folders, the newest first."""
         pattern = re.compile(rf"{re.escape(self._stage)}-step-(\d+)")
@@ -149,6 +162,15 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def checkpoint_folder(run_dir: Path, stage: str) -> Path:
+    return run_dir / ".checkpoints" / stage
+
+
+def forget(run_dir: Path, stage: str) -> None:
+    """Remove every checkpoint of a stage, and the name of its attempt."""
+    shutil.rmtree(checkpoint_folder(run_dir, stage), ignore_errors=True)
+
+
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write a safetensors file; a full disk is the OSError that it is."""
     from safetensors import SafetensorError
@@ -160,4 +182,4 @@ def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
-        raise OSError(int(number[1]), str(error), str(path)) from None
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

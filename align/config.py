@@ -236,6 +236,10 @@ class PPOConfig(Section):
     reward_clip: Positive | None = None
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
+    checkpoint_every: Count = 5
+    """Iterations from one checkpoint to the next: at most so many are lost to a crash. Each holds
+    the trained weights and Adam's two moments of policy and critic: small with LoRA. Changes no
+    result."""
 
     @property
     def minibatch_size(self) -> int:

@@ -37,7 +37,7 @@ from align.losses import LossOutput, ppo_policy_loss, ppo_value_loss
 from align.masks import masked_var, masked_whiten
 from align.optimiser import Optimisers
 from align.ppo_metrics import describe, listed, summarise
-from align.ppo_state import TrainState, capture, restore
+from align.ppo_state import TrainState, capture, draw, restore
 from align.roles import Roles
 from align.rollout import ModelSampler, Sample, collate
 from align.types import Measured, Rollout, Sequences
@@ -100,14 +100,6 @@ def train(
         if checkpoints is not None:
             checkpoints.reached(state.iteration, total, lambda: capture(state))
     return state.metrics
-
-
-def draw(prompts: Sequence[list[int]], size: int, state: TrainState) -> list[list[int]]:
-    """The next `size` prompts: every prompt comes once before any comes again."""
-    while len(state.waiting) < size:
-        state.waiting += torch.randperm(len(prompts), generator=state.generator).tolist()
-    batch, state.waiting = state.waiting[:size], state.waiting[size:]
-    return [prompts[index] for index in batch]
 
 
 # 1 ------------------------------------------------------------------------------------------------

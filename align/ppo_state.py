@@ -6,7 +6,7 @@ draws from torch's global generator, so its state is not among these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,14 @@ class TrainState:
         """Before the first iteration."""
         generator = torch.Generator().manual_seed(seed)
         return cls(Optimisers.of(roles, config), generator, config.kl_coef)
+
+
+def draw(prompts: Sequence[list[int]], size: int, state: TrainState) -> list[list[int]]:
+    """The next `size` prompts: every prompt comes once before any comes again."""
+    while len(state.waiting) < size:
+        state.waiting += torch.randperm(len(prompts), generator=state.generator).tolist()
+    batch, state.waiting = state.waiting[:size], state.waiting[size:]
+    return [prompts[index] for index in batch]
 
 
 PLAIN = ("kl_coef", "iteration", "waiting", "metrics", "memory")

@@ -84,3 +84,7 @@ class Stop:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)  # one more ends the process, whatever it is doing
         raise Stopped(number)
+
+
+STOP = Stop()
+"""Of this process: signals are the process's."""

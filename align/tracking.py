@@ -173,9 +173,12 @@ class WandbMirror:
         project: str,
         mode: Literal["auto", "offline"],
         config: dict[str, Any],
+        run_id: str | None = None,
     ) -> None:
+        """`run_id` names the run in wandb; one that is there already goes on."""
         self._folder, self._group, self._stage = folder, group, stage
         self._project, self._mode, self._config = project, mode, config
+        self._run_id = run_id
         self._run: Any = None
         self._stopped = False
 
@@ -200,6 +203,9 @@ class WandbMirror:
                 dir=str(self._folder),
                 mode="online" if online else "offline",
                 config=self._config,
+                id=self._run_id,
+                # Offline, wandb refuses to resume; its two folders then share one id.
+                resume="allow" if online and self._run_id is not None else None,
                 settings=wandb.Settings(
                     console="off",
                     disable_git=True,

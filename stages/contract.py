@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from align.artifacts import Artifact
+from align.checkpoints import Checkpoints
 from align.config import DataSource, Recipe
 from align.tracking import Tracker
 
@@ -23,6 +24,8 @@ class StageContext:
     parents: dict[str, Artifact]
     tracker: Tracker
     seed: int
+    checkpoints: Checkpoints | None = None
+    """Where a stage that can be taken up again saves its way; None for the others."""
 
 
 @dataclass
@@ -46,15 +49,17 @@ class Stage:
     run: Callable[[StageContext], StageResult]
     section: str | None = None
     """Section of the recipe that the stage reads, besides `model` and `seed`."""
-    borrowed: tuple[str, ...] = ()
-    """Single settings of other sections that the stage reads too, as `ppo.temperature`."""
     parents: tuple[str, ...] | Callable[[Recipe], tuple[str, ...]] = ()
     data: Callable[[Recipe], dict[str, DataSource | None]] = _no_data
     """Sources by their key under `data`; None where the recipe lacks one."""
     headline: tuple[str, ...] = ()
     """Metric keys shown live."""
+    checkpoint_every: Callable[[Recipe], int] | None = None
+    """Steps between checkpoints, for a stage that can be taken up again in the middle."""
     text: str | None = None
     """A text file of the artifact, printed when the stage was asked for by name."""
+    borrowed: tuple[str, ...] = ()
+    """Single settings of other sections that the stage reads too, as `ppo.temperature`."""
 
     @property
     def module(self) -> str:

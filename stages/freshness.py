@@ -23,11 +23,14 @@ from stages.contract import Stage
 ROOT = Path(__file__).parent.parent
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 PLUMBING = frozenset(
-    {f"align.{name}" for name in ("artifacts", "config", "errors", "hashing", "manifest")}
-    | {f"align.{name}" for name in ("recipe", "tracking", "trainer_fields", "yaml_lines")}
+    {f"align.{name}" for name in ("artifacts", "checkpoints", "config", "errors", "hashing")}
+    | {f"align.{name}" for name in ("manifest", "recipe", "stopping", "tracking")}
+    | {f"align.{name}" for name in ("trainer_fields", "yaml_lines")}
     | {f"stages.{name}" for name in ("contract", "freshness", "pipeline", "runner")}
 )
 """Code that moves settings and files about but computes no result; the values it carries count."""
+SAVING = {"ppo": {"checkpoint_every"}}
+"""Settings by section that decide when something is saved and change no result."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def stage_inputs(
     """Return everything that decides the stage's result, by a name that a person recognises."""
     inputs: dict[str, Any] = {"seed": recipe.seed}
     if stage.section is not None:
-        inputs |= flatten(getattr(recipe, stage.section).model_dump(), stage.section)
+        settings = getattr(recipe, stage.section).model_dump(exclude=SAVING.get(stage.section))
+        inputs |= flatten(settings, stage.section)
     for key in stage.borrowed:
         section, _, name = key.partition(".")
         inputs |= flatten({name: getattr(recipe, section).model_dump()[name]}, section)

@@ -140,11 +140,11 @@ def _made(stage: Stage, command: Command, state: State) -> int:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel stop this child when the pipeline is killed, so that its lock is freed."""
+    """Have the kernel kill this child with the pipeline, so that the same command can go on."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            os._exit(128 + signal.SIGTERM)
+            os._exit(128 + signal.SIGKILL)
 
 
 def show_table(run_dir: Path) -> None:

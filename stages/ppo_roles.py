@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -17,6 +18,7 @@ from stages.trl_support import Base
 def build_roles(base: Base) -> SharedRoles | SeparateRoles:
     """Policy, reference, critic and reward model: adapters on one base, or full models."""
     context = base.context
+    torch.manual_seed(context.seed)  # adapters start at random
     config, reward = context.recipe.ppo, context.parents["reward"]
     policy = base.load()
     kwargs: dict[str, Any] = {

@@ -40,7 +40,17 @@ def run_ppo(context: StageContext) -> StageResult:
     longest = base.max_length - config.max_new_tokens
     prompts = support.within(encoded, len, longest, "prompts")
     roles = build_roles(base)
-    metrics = ppo.train(roles, prompts, config, tracker=context.tracker, seed=context.seed)
+    checkpoints = context.checkpoints
+    assert checkpoints is not None, "the runner makes them for a stage with checkpoint_every"
+    with checkpoints.stop.deferred():  # to the end of an iteration
+        metrics = ppo.train(
+            roles,
+            prompts,
+            config,
+            tracker=context.tracker,
+            seed=context.seed,
+            checkpoints=checkpoints,
+        )
     base.publish(roles.trained_policy())
     metrics |= {"ppo/data/rows": len(rows), "ppo/data/too_long": len(rows) - len(prompts)}
     return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
@@ -99,6 +109,7 @@ PPO = Stage(
     parents=("sft", "reward"),
     data=ppo_data,
     headline=("ppo/reward/score", "ppo/kl/sequence", "ppo/response/length"),
+    checkpoint_every=lambda recipe: recipe.ppo.checkpoint_every,
 )
 DPO = Stage(
     name="dpo",

@@ -10,35 +10,27 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from align.artifacts import RETRYABLE, Artifact, lock, open_run, publish, read_artifact, workspace
+from align.checkpoints import Checkpoints, forget
 from align.config import Recipe
 from align.errors import ConfigError, RetryableError, UserError
 from align.hashing import HashCache
 from align.manifest import Handoff, Manifest
 from align.recipe import load_recipe, split_override
+from align.stopping import STOP, Stopped
 from align.tracking import METRICS, Tracker, WandbMirror, clock, silence_telemetry
 from stages.contract import Stage, StageContext, StageResult
 from stages.freshness import ROOT, State, examine, library_versions, write_dependencies
 
 __all__ = ["Stage", "StageContext", "StageResult", "bring_up_to_date", "main"]
-
-
-class Stopped(BaseException):
-    """A stop signal; not an Exception, so that no library swallows it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
 
 
 @dataclass(frozen=True)
@@ -121,9 +113,9 @@ def command_line(
 
 def guarded(action: Callable[[], int]) -> int:
     """Run an action under our signal handlers; return its exit code, errors told in one line."""
-    handlers = {n: signal.signal(n, _stop) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return action()
+        with STOP.handled():
+            return action()
     except UserError as error:
         return _tell(error)
     except OSError as error:
@@ -133,20 +125,12 @@ def guarded(action: Callable[[], int]) -> int:
     except Stopped as stop:
         print(f"stopped by {stop}; nothing half-done was published", file=sys.stderr)
         return stop.exit_code
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _tell(error: UserError) -> int:
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return error.exit_code
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
-    raise Stopped(number)
 
 
 def bring_up_to_date(stage: Stage, command: Command) -> Artifact:
@@ -166,6 +150,7 @@ def check(stage: Stage, command: Command) -> State:
         print(f"{stage.name:<9}runs: {told}", flush=True)
     else:
         print(f"{stage.name:<9}up to date", flush=True)
+        forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
         _note_dependencies(stage, command)
     return state
 
@@ -177,16 +162,28 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
     start = time.monotonic()
     for parent in state.parents.values():
         read_artifact(parent.path)  # every byte, now that it is about to be used
+    if command.force:
+        forget(command.run_dir, stage.name)
     with workspace(command.run_dir / stage.name) as work:
         try:
-            with _tracker(stage, command, work) as tracker:
-                seed = command.recipe.seed
-                result = stage.run(StageContext(command.recipe, work, state.parents, tracker, seed))
+            checkpoints = _checkpoints(stage, command, state, work / METRICS)
+            with _tracker(stage, command, work, checkpoints) as tracker:
+                result = stage.run(
+                    StageContext(
+                        command.recipe,
+                        work,
+                        state.parents,
+                        tracker,
+                        command.recipe.seed,
+                        checkpoints,
+                    )
+                )
         except BaseException:
             _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS}")
             raise
         manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
         artifact = publish(work, command.run_dir / stage.name, manifest)
+    forget(command.run_dir, stage.name)
     _note_dependencies(stage, command)
     print(f"{stage.name:<9}done in {clock(manifest.wall_seconds)} → {artifact.path}", flush=True)
     return artifact
@@ -214,7 +211,22 @@ def _manifest(
     )
 
 
-def _tracker(stage: Stage, command: Command, work: Path) -> Tracker:
+def _checkpoints(stage: Stage, command: Command, state: State, curve: Path) -> Checkpoints | None:
+    if stage.checkpoint_every is None:
+        return None
+    return Checkpoints(
+        command.run_dir,
+        stage.name,
+        state.inputs,
+        every=stage.checkpoint_every(command.recipe),
+        curve=curve,
+        stop=STOP,
+    )
+
+
+def _tracker(
+    stage: Stage, command: Command, work: Path, checkpoints: Checkpoints | None
+) -> Tracker:
     tracking = command.recipe.tracking
     mirror = None
     if tracking.wandb != "off":
@@ -225,6 +237,7 @@ def _tracker(stage: Stage, command: Command, work: Path) -> Tracker:
             project=tracking.project,
             mode=tracking.wandb,
             config=command.recipe.model_dump(mode="json"),
+            run_id=None if checkpoints is None else checkpoints.attempt,
         )
     return Tracker(work, stage.name, headline=stage.headline, mirror=mirror)
 

@@ -216,6 +216,19 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
         pass
 
 
+def test_the_lock_waits_for_the_children_of_a_killed_holder_to_end(tmp_path):
+    code = (
+        "import os, signal, sys, time, pathlib; from align.artifacts import lock\n"
+        "with lock(pathlib.Path(sys.argv[1])):\n"
+        "    if os.fork() == 0: time.sleep(0.3); os._exit(0)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with lock(tmp_path):
+        pass
+
+
 def test_what_a_killed_process_left_is_cleared_and_a_moved_artifact_returns(tmp_path):
     make(tmp_path)
     (tmp_path / "sft").rename(tmp_path / ".old-sft-123")

@@ -12,8 +12,7 @@ from transformers import GenerationConfig
 
 from align import ppo
 from align.optimiser import Optimisers
-from align.ppo import adapt, draw, measure, score, shape, update
-from align.ppo_state import TrainState
+from align.ppo import adapt, measure, score, shape, update
 from align.rollout import Sample, collate
 from align.types import Rollout
 from tests import tiny, tiny_roles
@@ -352,10 +351,3 @@ def test_one_seed_is_one_run():
         rows.append(log.rows)
     assert rows[0] == rows[1]
     assert rows[0] != rows[2]
-
-
-def test_every_prompt_comes_once_before_any_comes_again():
-    prompts = [[n] for n in range(7)]
-    state = TrainState.start(tiny_roles.separate(), tiny_roles.config(), seed=0)
-    drawn = [prompt[0] for _ in range(7) for prompt in draw(prompts, 3, state)]
-    assert [sorted(drawn[start : start + 7]) for start in (0, 7, 14)] == [list(range(7))] * 3

@@ -10,7 +10,7 @@ from peft import get_peft_model
 
 from align import ppo
 from align.checkpoints import Checkpoints, Saved
-from align.ppo_state import TrainState, capture, restore
+from align.ppo_state import TrainState, capture, draw, restore
 from align.roles import SeparateRoles
 from tests import tiny, tiny_roles
 from tests.tiny_ppo import weights
@@ -185,3 +185,10 @@ def test_a_state_of_other_models_is_refused():
     other = TrainState.start(tiny_roles.separate(tiny.gpt2), config, seed=0)
     with pytest.raises(AssertionError):
         restore(other, saved)
+
+
+def test_every_prompt_comes_once_before_any_comes_again():
+    prompts = [[n] for n in range(7)]
+    state = TrainState.start(tiny_roles.separate(), tiny_roles.config(), seed=0)
+    drawn = [prompt[0] for _ in range(7) for prompt in draw(prompts, 3, state)]
+    assert [sorted(drawn[start : start + 7]) for start in (0, 7, 14)] == [list(range(7))] * 3

@@ -103,19 +103,33 @@ def test_wandb_starts_with_the_first_metrics_in_the_group_of_the_run(tmp_path, m
     assert wandb.logged == [(7, {"sft/train/loss": 1.0})]
 
 
+@pytest.mark.parametrize(("mode", "resume"), [("online", "allow"), ("offline", None)])
+def test_a_named_run_of_wandb_goes_on_where_it_is_there_already(
+    tmp_path, monkeypatch, mode, resume
+):
+    wandb = Broken(fail_at=0)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_MODE", mode)
+    settings = {"group": "r", "stage": "ppo", "project": "p", "mode": "auto", "config": {}}
+    mirror = WandbMirror(tmp_path, **settings, run_id="abc")
+    with Tracker(tmp_path, "ppo", mirror=mirror, terminal=io.StringIO()) as tracker:
+        tracker.log(3, {"ppo/reward/score": 1.0})
+    assert (wandb.kwargs["id"], wandb.kwargs["resume"]) == ("abc", resume)
+
+
 def test_the_real_wandb_mirrors_offline_without_an_account(tmp_path):
     code = (
         "import pathlib, sys; from align.tracking import *\n"
         "silence_telemetry(); folder = pathlib.Path(sys.argv[1])\n"
         "mirror = WandbMirror(folder, group='g', stage='sft', project='p', mode='offline',"
-        " config={'a': 1})\n"
+        " config={'a': 1}, run_id='abc')\n"
         "with Tracker(folder, 'sft', mirror=mirror) as t: t.log(1, {'sft/train/loss': 1.0})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
-    assert len(list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+    assert len(list(tmp_path.glob("wandb/offline-run-*/run-abc.wandb"))) == 1
 
 
 @pytest.mark.parametrize(

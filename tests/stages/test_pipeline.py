@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,47 @@ def test_a_stopped_pipeline_publishes_nothing_and_frees_the_run(finished):
     assert not list(run.glob(".tmp-*"))
     with lock(run):
         pass
+
+
+def test_a_killed_pipeline_goes_on_in_the_middle_of_ppo_and_a_stopped_one_saves_first(finished):
+    """kill -9 ends the pipeline and its child; SIGTERM makes the child save."""
+    folder, _ = finished
+    run = folder / "runs" / "killed"
+    command = [sys.executable, "-m", "stages.pipeline", "r.yaml", "run=killed"]
+    command += [f"parents.{stage}=runs/r/{stage}" for stage in ("sft", "reward", "dpo")]
+    command += ["ppo.iterations=100000", "ppo.checkpoint_every=1", "tracking.wandb=off"]
+
+    def end_by(number):
+        """Send a signal once PPO has logged and saved something."""
+        with subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as running:
+            told = ""
+            while "%" not in told:
+                line = running.stdout.readline()
+                assert line, running.stderr.read()
+                told += line
+            while not list(run.glob(".checkpoints/ppo/ppo-step-*")):
+                time.sleep(0.01)
+            running.send_signal(number)
+            rest, errors = running.communicate()
+        return running.returncode, told + rest, errors
+
+    code, out, _ = end_by(signal.SIGKILL)
+    assert (code, "resumes" in out) == (-signal.SIGKILL, False)
+    code, out, errors = end_by(signal.SIGTERM)
+    assert code == 143
+    assert re.search(r"^ppo      resumes at \d+/100000 from a checkpoint$", out, re.M)
+    assert re.search(r"^ppo      saved at \d+/100000; the same command goes on", out, re.M)
+    assert errors == (
+        "SIGTERM: saves after this step; again: stops at once\n"
+        "stopped by SIGTERM; nothing half-done was published\n"
+    )
 
 
 # ------------------------------------------------------------------------------------- bad input
