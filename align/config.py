@@ -240,6 +240,18 @@ class PPOConfig(Section):
     """Iterations from one checkpoint to the next: at most so many are lost to a crash. Each holds
     the trained weights and Adam's two moments of policy and critic: small with LoRA. Changes no
     result."""
+    early_stop_kl: Positive | None = None
+    """Nats per token, k3, between the sampling and the updated policy; a step that finds more ends
+    the remaining minibatches and epochs of its rollout. None: never.
+    On the embedded world the first update reaches 0.06, later ones stay below 0.02."""
+    on_alarm: Literal["warn", "stop"] = "warn"
+    """What an alarm does (align/alarms.py): a line in the terminal, or the end of the run (exit 4,
+    nothing published)."""
+    probe_prompts: Annotated[int, Field(ge=0)] = 64
+    """Prompts with checks that are held back from training, at most a tenth of all, and answered
+    greedily now and then: does the rule judge agree that things get better? 0: none."""
+    probe_every: Count = 5
+    """Iterations between two probes."""
 
     @property
     def minibatch_size(self) -> int:

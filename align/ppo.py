@@ -21,8 +21,8 @@ and whitening sees the whole rollout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,24 +31,19 @@ from align.advantages import gae, kl_shaped_rewards, missing_eos
 from align.checkpoints import Checkpoints
 from align.config import PPOConfig
 from align.errors import DivergedError
+from align.health import Tracker, Watch
 from align.kl import adaptive_kl_coef
 from align.logprobs import entropy, token_logprobs
 from align.losses import LossOutput, ppo_policy_loss, ppo_value_loss
 from align.masks import masked_var, masked_whiten
 from align.optimiser import Optimisers
-from align.ppo_metrics import describe, listed, summarise
+from align.ppo_metrics import describe, summarise
 from align.ppo_state import TrainState, capture, draw, restore
 from align.roles import Roles
 from align.rollout import ModelSampler, Sample, collate
 from align.types import Measured, Rollout, Sequences
 
 SAMPLING_BATCH = 256  # rows decoded at once; holds a key-value cache, no gradients
-
-
-class Tracker(Protocol):
-    """Where the metrics of an iteration go."""
-
-    def log(self, step: int, metrics: Mapping[str, float], *, total: int | None = None) -> None: ...
 
 
 def train(
@@ -59,6 +54,7 @@ def train(
     tracker: Tracker,
     seed: int,
     checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
     """Run PPO on `roles` in place; return the metrics of the last iteration.
 
@@ -66,13 +62,16 @@ def train(
     have had without the break (bit for bit on a CPU, at the same number of threads).
 
     Raises:
-        DivergedError: a score, loss or gradient is NaN or infinite. No weight has seen it.
+        DivergedError: a score, loss or gradient is NaN or infinite, and no weight has seen it; or
+            an alarm began, and ppo.on_alarm=stop.
         Stopped: a stop signal came; the iteration was finished, and saved.
     """
     state, total = TrainState.start(roles, config, seed=seed), config.iterations
+    watch = watch or Watch(config)
     saved = checkpoints.latest(total) if checkpoints is not None else None
     if saved is not None:
         restore(state, saved)
+        watch.restore(state.memory)
     optimisers, generator = state.optimisers, state.generator
     while state.iteration < total:
         iteration, kl_coef = state.iteration, state.kl_coef
@@ -88,7 +87,7 @@ def train(
         )
         metrics = describe(samples, scores, raw_scores, measured, rollout, kl_coef=kl_coef)
         metrics |= summarise(steps) | optimisers.learning_rates()
-        tracker.log(iteration + 1, listed(metrics), total=total)
+        metrics = watch.record(tracker, iteration + 1, metrics)
         state.kl_coef = adapt(
             optimisers,
             config,
@@ -96,7 +95,8 @@ def train(
             kl_coef=kl_coef,
             sequence_kl=metrics["ppo/kl/sequence"],
         )
-        state.metrics, state.iteration = metrics, iteration + 1
+        state.metrics, state.memory = metrics, watch.memory()
+        state.iteration = iteration + 1
         if checkpoints is not None:
             checkpoints.reached(state.iteration, total, lambda: capture(state))
     return state.metrics
@@ -222,7 +222,11 @@ def update(
     generator: torch.Generator,
     policy_too: bool = True,
 ) -> list[dict[str, float]]:
-    """Passes over the rollout in shuffled minibatches; the readings of each optimiser step."""
+    """Passes over the rollout in shuffled minibatches; the readings of each optimiser step.
+
+    With early_stop_kl they end after the step whose minibatch finds the policy further from the one
+    that sampled.
+    """
     value_clip_range = value_clip(rollout, config)
 
     def policy_loss(part: Rollout, denominator: Tensor) -> LossOutput:
@@ -256,6 +260,8 @@ def update(
             if policy_too:
                 step |= optimisers.policy.step(minibatch, policy_loss, micro_batch_size=size)
             steps.append(step)
+            if step.get("policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
+                return steps
     return steps
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from align.advantages import explained_variance
+from align.alarms import RULES
 from align.kl import kl
 from align.logprobs import sequence_logprobs
 from align.masks import masked_mean
@@ -27,6 +28,7 @@ METRICS = {
     "ppo/policy/kl_old_new": "KL(sampling policy ‖ updated policy), nats per token, k3",
     "ppo/policy/ratio_max": "largest π / π_old of the iteration",
     "ppo/policy/ratio_gap_max": "largest |π / π_old − 1| of the iteration",
+    "ppo/policy/steps": "optimiser steps of the iteration; fewer where early_stop_kl ended it",
     "ppo/policy/entropy": "nats per token, of the policy that sampled",
     "ppo/start/loss": "policy loss of the first minibatch; 0 when whitened and minibatches = 1",
     "ppo/start/clip_fraction": "clip fraction of the first minibatch, 0",
@@ -42,7 +44,14 @@ METRICS = {
     "ppo/optimiser/value_learning_rate": "of the critic",
     "ppo/sampler/gap_mean": "|log π of sampler − log π of trainer|, nats per token, mean",
     "ppo/sampler/gap_max": "the same, largest",
-}
+    "ppo/sampler/surprise": "−log π of the tokens less the entropy, nats per token; mean 0",
+    "ppo/sampler/surprise_error": "its standard error over episodes",
+    "ppo/probe/gold": "rule judge's score of greedy answers to held-back prompts, 0 to 1",
+    "ppo/probe/reward": "score that PPO maximises of the same answers, mean",
+    "ppo/probe/gold_change": "gold against the best probe so far, mean over prompts",
+    "ppo/probe/gold_change_error": "its standard error over prompts",
+    "ppo/probe/reward_change": "reward against that same probe, mean over prompts",
+} | {rule.key: f"1 while: {rule.cause}" for rule in RULES}
 """Every metric and its unit; all are taken over response tokens only, never over padding."""
 
 
@@ -69,6 +78,7 @@ def describe(
     sequence_kl = sequence_logprobs(k1, mask).mean()
     sampled = torch.tensor([logprob for sample in samples for logprob in sample.logprobs])
     gap = (sampled.to(mask.device) - measured.logprobs[mask]).abs()
+    surprise = sequence_logprobs(-measured.logprobs - measured.entropies, mask)
     readings = {
         "ppo/reward/score": raw_scores.mean(),
         "ppo/reward/normalised": scores.mean(),
@@ -83,6 +93,8 @@ def describe(
         "ppo/response/length": mask.sum() / len(rollout),
         "ppo/sampler/gap_mean": gap.mean(),
         "ppo/sampler/gap_max": gap.max(),
+        "ppo/sampler/surprise": surprise.sum() / mask.sum(),
+        "ppo/sampler/surprise_error": surprise.square().sum().sqrt() / mask.sum(),
     }
     stop_rate = sum(sample.finished for sample in samples) / len(samples)
     counts = {"ppo/kl/coef": kl_coef, "ppo/response/stop_rate": stop_rate}
@@ -96,6 +108,7 @@ def summarise(steps: Sequence[dict[str, float]]) -> dict[str, float]:
         readings = [step[name] for step in steps]
         combined = max(readings) if name.endswith("_max") else sum(readings) / len(readings)
         summary[f"ppo/{name}"] = combined
+    summary["ppo/policy/steps"] = sum("policy/loss" in step for step in steps)
     for role, name in (("policy", "grad_norm"), ("value", "value_grad_norm")):
         if f"ppo/{role}/grad_norm" in summary:
             summary[f"ppo/optimiser/{name}"] = summary.pop(f"ppo/{role}/grad_norm")

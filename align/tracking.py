@@ -65,6 +65,10 @@ class Tracker:
             self._mirror.log(step, plain)
         self._progress.show(step, plain, total)
 
+    def note(self, line: str) -> None:
+        """Show a line in the terminal, above the progress of the stage."""
+        self._progress.note(line)
+
     def close(self) -> None:
         self._progress.close()
         self._file.close()
@@ -122,6 +126,12 @@ class Progress:
         else:
             self._terminal.write(line + "\n")
         self._terminal.flush()
+
+    def note(self, line: str) -> None:
+        """Write a line that stays; a live line is written again with the next step."""
+        self._terminal.write(("\r" + line.ljust(self._width) if self._live else line) + "\n")
+        self._terminal.flush()
+        self._width = 0
 
     def _line(self, step: int, total: int | None, now: float) -> str:
         assert self._first is not None

@@ -30,7 +30,7 @@ TERMS = (
     *("lora", "iterations", "rollout_batch_size", "epochs", "minibatches", "micro_batch_size"),
     *("learning_rate", "lr_schedule", "adam_eps", "max_grad_norm", "clip_range", "kl_coef"),
     *("normalise_reward", "reward_clip", "missing_eos", "missing_eos_penalty"),
-    *("temperature", "max_new_tokens"),
+    *("temperature", "max_new_tokens", "probe_prompts"),
 )
 """Settings of `ppo` that hold for its peers."""
 
@@ -59,12 +59,14 @@ def run(
     rows = load_prompts(source, warn=print)
 
     from align import chat, models
+    from align.probe import hold_back
     from stages import peer_trainers as peer
     from stages import trl_support as support
 
     # 1. Encode the prompts, load the policy and the reward model.
     base = support.Base.of(context, method)
-    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in rows]
+    trained_on, _ = hold_back(rows, config.probe_prompts)
+    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
     prompts = support.within(encoded, len, base.max_length - config.max_new_tokens, "prompts")
     policy, pad_id = base.load(), base.tokenizer.pad_token_id
     stop_ids = models.stop_ids(base.tokenizer, policy)
@@ -93,7 +95,7 @@ def run(
     policy.generation_config = published
     base.publish(trainer.model)
     metrics[f"{method}/data/rows"] = len(rows)
-    metrics[f"{method}/data/too_long"] = len(rows) - len(prompts)
+    metrics[f"{method}/data/too_long"] = len(encoded) - len(prompts)
     return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
 
 

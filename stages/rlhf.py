@@ -32,14 +32,18 @@ def run_ppo(context: StageContext) -> StageResult:
     rows = load_prompts(source, warn=print)
 
     from align import chat, ppo
+    from align.probe import hold_back
     from stages import trl_support as support
     from stages.ppo_roles import build_roles
+    from stages.ppo_watch import build_watch
 
     base = support.Base.of(context, "ppo")
-    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in rows]
+    trained_on, held = hold_back(rows, config.probe_prompts)
+    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
     longest = base.max_length - config.max_new_tokens
     prompts = support.within(encoded, len, longest, "prompts")
     roles = build_roles(base)
+    watch = build_watch(base, roles, held)
     checkpoints = context.checkpoints
     assert checkpoints is not None, "the runner makes them for a stage with checkpoint_every"
     with checkpoints.stop.deferred():  # to the end of an iteration
@@ -50,9 +54,11 @@ def run_ppo(context: StageContext) -> StageResult:
             tracker=context.tracker,
             seed=context.seed,
             checkpoints=checkpoints,
+            watch=watch,
         )
     base.publish(roles.trained_policy())
-    metrics |= {"ppo/data/rows": len(rows), "ppo/data/too_long": len(rows) - len(prompts)}
+    metrics |= {"ppo/data/rows": len(rows), "ppo/data/held_back": len(held)}
+    metrics |= {"ppo/data/too_long": len(encoded) - len(prompts)}
     return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
 
 

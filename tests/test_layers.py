@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 LEVELS = (
     "masks logprobs kl advantages losses",
     "errors stopping types hashing yaml_lines trainer_fields config recipe manifest",
-    "chat data models artifacts checkpoints tracking judges text_scorer",
-    "readout rollout roles optimiser ppo_metrics ppo_state ppo evaluation report",
+    "chat data models artifacts checkpoints tracking judges alarms text_scorer",
+    "readout rollout roles optimiser ppo_metrics health ppo_state ppo probe evaluation report",
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
 HOME = {"trl": "stages/", "wandb": "align/tracking.py"}

@@ -107,6 +107,7 @@ def test_the_critic_learns_a_linear_value():
 
 
 def test_a_score_that_is_not_a_number_stops_the_run_before_any_step():
+    """P32."""
     roles = tiny_roles.separate()
     before = weights([*roles.policy_parameters, *roles.value_parameters])
     raw = roles.scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -56,11 +57,14 @@ def test_metrics_say_what_the_table_says():
     assert metrics["ppo/reward/shaped"] == pytest.approx(shaped, rel=1e-5)
 
 
+OCCASIONAL = re.compile("ppo/(probe|alarm)/")
+
+
 def test_a_full_run_emits_the_table_and_an_unlisted_metric_fails():
     log = Log()
     ppo.train(tiny_roles.separate(), PROMPTS, tiny_roles.config(), tracker=log, seed=0)
     for row in log.rows:
-        assert row.keys() == ppo_metrics.METRICS.keys()
+        assert row.keys() == {key for key in ppo_metrics.METRICS if not OCCASIONAL.match(key)}
         assert all(math.isfinite(value) for value in row.values())
     with pytest.raises(AssertionError, match="ppo/new"):
         ppo_metrics.listed({"ppo/new": 1.0})
