@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,9 @@ class Gated:
     def log(self, step: int, metrics: Any, *, total: int | None = None) -> None:
         self.gate.metrics = dict(metrics)
         self.gate.wait()
+
+    def note(self, line: str) -> None:
+        print(line, file=sys.stderr)
 
 
 def put_clocks(gate: Gate) -> None:
