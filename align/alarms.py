@@ -85,10 +85,11 @@ class Rule:
     def key(self) -> str:
         return f"ppo/alarm/{self.name}"
 
-    def told(self, now: float, first: float) -> str:
-        """The cause with its figures."""
+    def told(self, rows: Rows) -> str:
+        """The cause with its figures after these rows."""
+        found = [float(row[self.reading]) for row in rows if self.reading in row]
         label = self.reading.removeprefix("ppo/")
-        return f"{self.cause} ({label} {now:.3g}, at first {first:.3g})"
+        return f"{self.cause} ({label} {found[-1]:.3g}, at first {found[0]:.3g})"
 
 
 def recent(rows: Rows, metric: str, window: int = WINDOW) -> float | None:

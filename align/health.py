@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from align.alarms import RULES, Rule, Setting
+from align.alarms import RULES, Setting
 from align.config import PPOConfig
 from align.errors import DivergedError
 from align.ppo_metrics import listed
@@ -96,7 +96,7 @@ class Watch:
         for rule in RULES:
             if rule.holds(self.rows, self.setting):
                 if rule.name not in self.calm:
-                    begun.append(self._alarm(rule))
+                    begun.append(Alarm(rule.name, rule.told(self.rows), rule.remedy))
                 self.calm[rule.name] = 0
             elif rule.name in self.calm:
                 self.calm[rule.name] += 1
@@ -114,7 +114,3 @@ class Watch:
         self.calm = dict(memory["calm"])
         if self.probe is not None:
             self.probe.restore(memory["probe"])
-
-    def _alarm(self, rule: Rule) -> Alarm:
-        readings = [row[rule.reading] for row in self.rows if rule.reading in row]
-        return Alarm(rule.name, rule.told(readings[-1], readings[0]), rule.remedy)

@@ -10,7 +10,7 @@ from typing import Any
 
 from align.report.pictures import Curve, curve
 
-MOST_CURVES = 9
+MOST_CURVES = 10
 FEWEST_POINTS = 2
 WORTH_SEEING = (
     r"(^|train/|eval/)loss$",
@@ -20,6 +20,7 @@ WORTH_SEEING = (
     r"train/(kl|reward)$",
     r"response/length$|completions/mean_length$",
     r"stop_rate$",
+    r"probe/gold$",
     r"rewards/(?!score_)|mean_reward$|margin",
     r"entropy$",
     r"explained_variance$",

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 
 from align.report import facts, frontier, pictures, templates, text
+from align.report.alarms import stage_alarms
 from align.report.curves import StageCurves, stage_curves
 from align.report.verdict import verdict
 
@@ -91,6 +92,9 @@ def _context(
         "words": frontier.words(summary),
         "card": card,
         "card_picture": None if card is None else pictures.reward_accuracy(card),
+        "alarms": [
+            found for stage, rows in metrics.items() if (found := stage_alarms(stage, rows))
+        ],
         "stages": _curves(metrics),
         "showcase": facts.showcase(samples, count=showcase, seed=summary["provenance"]["seed"]),
         "provenance": facts.provenance(summary),

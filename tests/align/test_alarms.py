@@ -97,6 +97,18 @@ def test_a_policy_that_never_stopped_is_told_as_well():
     assert not RULE["no_stops"].holds(rows(count=3, response__stop_rate=0.2), SETTING)
 
 
+def test_a_policy_that_wrote_one_text_from_the_start_is_told_as_well():
+    for entropy, holds in ((0.009, True), (0.011, False)):
+        made = rows(count=3, policy__entropy=entropy)
+        assert RULE["entropy_collapse"].holds(made, SETTING) is holds
+
+
+def test_a_sure_policy_may_miss_all_that_is_rare_in_a_rollout():
+    """Errors by the dozen, but few nats: 0.09 · 20 tokens · 100 episodes = 180 of 200."""
+    assert not found(sampler__surprise=[-0.09], sampler__surprise_error=[0.005])
+    assert found(sampler__surprise=[-0.11], sampler__surprise_error=[0.005]) == {"sampler_biased"}
+
+
 def test_below_float32_rounding_may_be_larger():
     """P3: .02 nats on average in bfloat16."""
     half = SETTING._replace(exact=False)
@@ -180,5 +192,6 @@ def test_every_rule_is_in_the_table_of_metrics_and_says_what_to_do():
         assert rule.reading in METRICS
         assert rule.cause[0].islower() and rule.remedy[0].islower()
         assert "\n" not in rule.cause + rule.remedy
-    told = RULE["length_drift"].told(20.0, 41.5)
+    lengths = [{"ppo/response/length": length} for length in (41.5, 30.0, 20.0)]
+    told = RULE["length_drift"].told([*lengths, {}])
     assert told.endswith("than they were (response/length 20, at first 41.5)")
