@@ -39,8 +39,7 @@ def run_case(shape: Shape, arguments: argparse.Namespace) -> dict[str, Any]:
     children = {job.name: job.start() for job in listed}
     counted: dict[str, list[dict[str, Any]]] = {name: [] for name in children}
     rates = []
-    # ragged: one iteration's number of tokens varies by a seventh, so there are twice as many
-    for repeat in range(arguments.repeats * (1 if shape.mean_length is None else 2) + 1):
+    for repeat in range(repeats(shape, arguments) + 1):
         rates.append(floors.matmul_rate())
         for name, child in children.items():
             iteration = child.iterate()
@@ -63,6 +62,11 @@ def run_case(shape: Shape, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def repeats(shape: Shape, arguments: argparse.Namespace) -> int:
+    """Ragged, the tokens of one iteration vary by a seventh, so there are twice as many."""
+    return arguments.repeats * (1 if arguments.quick or shape.mean_length is None else 2)
+
+
 def show(name: str, case: dict[str, Any]) -> None:
     shape = Shape(**case["shape"])
     print(f"\n{name}: {shape.title()}")
@@ -77,7 +81,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5, help="iterations counted, of each")
     parser.add_argument("--cases", default=",".join((*CASES, "gold")), help="of these, and smoke")
-    parser.add_argument("--quick", action="store_true", help="one repeat of the first two cases")
+    parser.add_argument("--quick", action="store_true", help="half the prompts, once, two cases")
     parser.add_argument(
         "--rollout-forward", type=int, default=64, help="TRL's batch for sampling and measuring"
     )
@@ -105,7 +109,10 @@ def main() -> None:
             document[name] = gold.run_gold(arguments)
             gold.show_gold(document[name])
         else:
-            document[name] = run_case(SHAPES[name], arguments)
+            shape = SHAPES[name]
+            if arguments.quick:
+                shape = replace(shape, prompts=shape.prompts // 2)
+            document[name] = run_case(shape, arguments)
             show(name, document[name])
         path.write_text(json.dumps(document, indent=1), encoding="utf-8")
     print(f"\n{path}")

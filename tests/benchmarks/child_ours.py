@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from align import ppo
 from align.config import LoraSection, PPOConfig
 from align.models import lora_config
@@ -63,14 +65,17 @@ def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
         max_new_tokens=shape.new_tokens,
         **job["config"],
     )
-    base = workload.causal_lm(shape).to(job["device"])
+    device, arithmetic = job["device"], shape.arithmetic
+    base = workload.causal_lm(shape).to(device)
     if config.lora is None:
-        scorer = workload.reward_model(shape).to(job["device"])
+        scorer = workload.reward_model(shape).to(device)
+        if arithmetic != torch.float32:
+            ids["arithmetic"] = arithmetic
         return SeparateRoles(base, copy.deepcopy(base), scorer, **ids), config
     lora = lora_config(config.lora, task="causal")
     with tempfile.TemporaryDirectory() as folder:
         workload.save_reward_adapter(shape, lora, folder)
-        return SharedRoles(base, lora, reward_adapter=Path(folder), **ids), config
+        return SharedRoles(base.to(arithmetic), lora, reward_adapter=Path(folder), **ids), config
 
 
 def main() -> None:

@@ -85,8 +85,7 @@ def build(gate: Gate, folder: str, **parts: Any) -> TimedTrainer:
         output_dir=folder,
         seed=gate.job["seed"],
         use_cpu=gate.device.type == "cpu",
-        bf16=False,  # TRL's defaults would run under autocast, and recompute activations
-        gradient_checkpointing=False,
+        gradient_checkpointing=False,  # TRL's default recomputes activations
         stop_token="eos",
         temperature=1.0,
         missing_eos_penalty=1.0,
@@ -121,8 +120,8 @@ def main() -> None:
             folder,
             processing_class=tiny.tokenizer(),
             model=workload.causal_lm(shape),
-            ref_model=workload.causal_lm(shape),
-            reward_model=workload.reward_model(shape),
+            ref_model=workload.causal_lm(shape).to(shape.arithmetic),
+            reward_model=workload.reward_model(shape).to(shape.arithmetic),
             value_model=workload.reward_model(shape),
         )
         trainer.dataloader = Batches(gate, [workload.prompts(shape)], workload.PAD)

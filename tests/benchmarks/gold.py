@@ -29,6 +29,7 @@ def trl_settings(config: PPOConfig, learning_rate: float) -> dict[str, Any]:
     return {
         "learning_rate": learning_rate,
         "lr_scheduler_type": "linear",
+        "bf16": False,
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": config.rollout_batch_size // micro,
         "local_rollout_forward_batch_size": 64,

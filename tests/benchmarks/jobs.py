@@ -58,6 +58,7 @@ def jobs(
         "response_length": shape.new_tokens,
         "learning_rate": LEARNING_RATE,
         "lr_scheduler_type": "constant",
+        "bf16": shape.dtype == "bfloat16",  # autocast, over weights in float32
     }
     endless = {"iterations": ENDLESS, "lr_schedule": "constant"}
     theirs, ours = "tests.benchmarks.child_trl", "tests.benchmarks.child_ours"

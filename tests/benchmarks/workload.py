@@ -36,7 +36,11 @@ class Shape:
     longest: int = 64
     new_tokens: int = 64
     mean_length: float | None = None  # tokens of a response; None: none ever stops
-    dtype: str = "float32"
+    dtype: str = "float32"  # of the arithmetic and of frozen weights; what is trained is float32
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
 
     @property
     def stop_probability(self) -> float:
@@ -78,17 +82,16 @@ def llama_config(shape: Shape) -> LlamaConfig:
         pad_token_id=PAD,
         eos_token_id=STOP,
         bos_token_id=None,
-        dtype=shape.dtype,
     )
 
 
 def causal_lm(shape: Shape, *, seed: int = 0) -> LlamaForCausalLM:
-    """A random Llama that stops with the shape's probability at every step."""
+    """A random Llama in float32 that stops with the shape's probability at every step."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(llama_config(shape)).to(getattr(torch, shape.dtype))
+    model = LlamaForCausalLM(llama_config(shape))
     embedding = model.get_input_embeddings().weight
     embedding.data[[PAD, STOP]] = 0.0  # their logits are then the bias alone
-    head = nn.Linear(shape.hidden, shape.vocab, dtype=embedding.dtype)
+    head = nn.Linear(shape.hidden, shape.vocab)
     head.weight = embedding
     head.bias = nn.Parameter(torch.zeros_like(head.bias), requires_grad=False)
     head.bias.data[PAD], head.bias.data[STOP] = NEVER, stop_logit(shape)
@@ -114,7 +117,7 @@ def reward_model(shape: Shape, *, seed: int = 1) -> LlamaForSequenceClassificati
     torch.manual_seed(seed)
     config = llama_config(shape)
     config.num_labels = 1
-    model = LlamaForSequenceClassification(config).to(getattr(torch, shape.dtype))
+    model = LlamaForSequenceClassification(config)
     model.model.load_state_dict(causal_lm(shape).model.state_dict())
     return model.eval()
 
