@@ -19,7 +19,9 @@ def named_in_tests() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 place = f"{path.relative_to(TESTS).as_posix()}::{node.name}"
-                found[place] = set(re.findall(r"\b[PRS]\d+\b", ast.get_docstring(node) or ""))
+                found[place] = set(
+                    re.findall(r"\b[PRS]\d+(?=[a-e]?\b)", ast.get_docstring(node) or "")
+                )
     return found
 
 

@@ -36,12 +36,15 @@ def test_score_lands_on_the_last_token_and_not_on_the_padding():
 def test_gae_literal_at_lambda_95():
     """P11: δ = [0, 0, 1.2]; A₂ = 1.2, A₁ = .95·1.2 = 1.14, A₀ = .95·1.14 = 1.083; R = A + V.
 
-    (The score one slot later, on the padding, would give A₀ = 1.0288.)
+    The score one slot later, on the padding with its V = .8, would give A₀ = .95² · 1.14 = 1.0288.
     """
     mask = torch.ones(1, 3, dtype=torch.bool)
     advantages, returns = gae(REWARDS, VALUES, mask, gamma=1.0, gae_lambda=0.95)
     torch.testing.assert_close(advantages, torch.tensor([[1.083, 1.14, 1.2]]), rtol=0, atol=1e-6)
     torch.testing.assert_close(returns, torch.tensor([[1.583, 1.74, 1.9]]), rtol=0, atol=1e-6)
+    late, phantom = torch.tensor([[-0.1, -0.1, -0.1, 2.0]]), ragged.widen(VALUES, 1, 0.8)
+    wrong, _ = gae(late, phantom, ragged.mask([4]), gamma=1.0, gae_lambda=0.95)
+    assert wrong[0, 0].item() == pytest.approx(1.0288, abs=1e-4)
 
 
 @pytest.mark.parametrize("padding", [(7.0, 99.0), (float("nan"), float("inf"))])

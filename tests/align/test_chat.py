@@ -8,6 +8,8 @@ import pytest
 
 from align import chat
 from align.errors import ConfigError
+from align.masks import last_index
+from align.rollout import Sample, collate
 from tests import tiny
 
 CHATML = (
@@ -61,6 +63,23 @@ def test_training_ids_are_prompt_ids_then_response_then_stop(tokenizer):
     assert ids[len(prompt) :] == chat.response_ids(tokenizer, messages[:-1], "It is 5.")
     assert ids[-1] == STOP
     assert mask == [False] * len(prompt) + [True] * (len(ids) - len(prompt))
+
+
+def test_ppo_scores_the_ids_that_the_reward_model_was_trained_on(tokenizer):
+    """R1: by every template: equal ids in both stages, and the last one scored is the stop token.
+
+    (The newline that ChatML writes after its stop token is in neither.)
+    """
+    short, long = talk("2 + 3?", "It is 5."), talk("Hello", "Fine, thank you.", system="Be brief.")
+    prompts = [chat.prompt_ids(tokenizer, messages[:-1]) for messages in (short, long)]
+    responses = [chat.response_ids(tokenizer, m[:-1], m[-1]["content"]) for m in (short, long)]
+    samples = [Sample(response, True, []) for response in responses]
+    batch = collate(prompts, samples, pad_id=tokenizer.pad_token_id)
+    last = last_index(batch.attention_mask)
+    for row, messages in enumerate((short, long)):
+        scored = batch.input_ids[row][batch.attention_mask[row]].tolist()
+        assert scored == chat.encode(tokenizer, messages)[0]
+        assert batch.input_ids[row, last[row]] == STOP
 
 
 def test_what_counts_is_the_answer_and_its_stop_token(tokenizer):

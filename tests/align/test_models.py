@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from align import models
 from align.config import LoraSection
 from align.errors import ConfigError
+from align.losses import bradley_terry_loss
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -42,6 +43,24 @@ def test_a_new_head_is_normal_with_deviation_one_over_root_of_width_plus_one(tmp
     assert abs(head.mean().item()) * 257**0.5 < 0.2
     assert torch.equal(head, reward_model(tmp_path).score.weight)
     assert not torch.equal(head, reward_model(tmp_path, seed=1).score.weight)
+
+
+def test_a_new_reward_model_starts_near_ln_2_and_a_zero_head_at_ln_2(checkpoint):
+    """R3: the first loss is .69 to .85 on pairs that end alike; .6931 when the head is zero."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 300, (400, 6), generator=generator)
+    ids[200:, :4], ids[:, -1] = ids[:200, :4], 1  # 200 prompts with two answers each
+    losses = []
+    for seed in range(5):
+        model = reward_model(checkpoint, seed=seed)
+        scores = torch.tensor(models.reward_scores(model, ids.tolist(), pad_id=0))
+        losses.append(bradley_terry_loss(scores[:200], scores[200:]).loss.item())
+    assert 0.69 < min(losses) <= max(losses) < 0.85
+    torch.nn.init.zeros_(model.score.weight)
+    scores = torch.tensor(models.reward_scores(model, ids.tolist(), pad_id=0))
+    assert bradley_terry_loss(scores[:200], scores[200:]).loss.item() == pytest.approx(
+        0.6931, abs=1e-4
+    )
 
 
 def test_a_trained_head_is_kept(checkpoint, tmp_path):
@@ -202,6 +221,39 @@ def test_a_reward_adapter_scores_alike_after_merging_and_reloading(checkpoint, t
 
     adapter = PeftModel.from_pretrained(reward_model(checkpoint, seed=5), tmp_path / "out/adapter")
     assert models.reward_scores(adapter, SEQUENCES, pad_id=0) == pytest.approx(expected, abs=1e-5)
+
+
+SCORES = """
+import sys, torch
+from transformers import AutoModelForSequenceClassification
+path, adapter, base = sys.argv[1:4]
+load = AutoModelForSequenceClassification.from_pretrained
+rows = [[3, 70, 71, 1, 4, 80, 1], [3, 70, 1], [3, 90, 91, 92, 93, 1]]
+def show(model):
+    print(*(model.eval()(torch.tensor([row])).logits.item() for row in rows))
+show(load(path, num_labels=1))
+from peft import PeftModel
+show(PeftModel.from_pretrained(load(base, num_labels=1), adapter))
+assert "align" not in sys.modules
+"""
+
+
+def test_a_reward_adapter_scores_alike_in_a_fresh_process(checkpoint, tmp_path):
+    """R4: merged, and as an adapter beside a head drawn anew: the saved scores, to 1e-6."""
+    model = perturbed_adapter(reward_model(checkpoint), "reward")
+    expected = models.reward_scores(model, SEQUENCES, pad_id=0)
+    out = tmp_path / "out"
+    models.save(model, tiny.tokenizer(), out, base=checkpoint)
+    printed = subprocess.run(
+        [sys.executable, "-c", SCORES, str(out / "model"), str(out / "adapter"), str(checkpoint)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    merged, adapter = ([float(n) for n in line.split()] for line in printed.splitlines())
+    assert adapter == pytest.approx(expected, rel=0, abs=1e-6)
+    assert merged == pytest.approx(expected, rel=0, abs=5e-6)  # rounded once more
 
 
 def test_hashes_survive_saving_and_tell_tokenizers_and_templates_apart(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from align import ppo, ppo_metrics
 from align.types import Measured, Rollout
 from tests import ragged, tiny_roles
+from tests.oracles import maths as oracle
 from tests.tiny_ppo import collect
 from tests.tiny_roles import PROMPTS, Log
 
@@ -42,8 +43,9 @@ def test_metrics_say_what_the_table_says():
     with torch.no_grad():
         roles.policy_parameters[0].add_(0.01)
     found = collect(roles, config)
+    samples = [each._replace(logprobs=[n - 0.5 for n in each.logprobs]) for each in found.samples]
     metrics = ppo_metrics.describe(
-        found.samples, found.scores, found.raw_scores, found.measured, found.rollout, kl_coef=0.1
+        samples, found.scores, found.raw_scores, found.measured, found.rollout, kl_coef=0.1
     )
     lengths = [len(each.response) for each in found.samples]
     gaps = (found.measured.logprobs - found.measured.ref_logprobs).tolist()
@@ -55,6 +57,16 @@ def test_metrics_say_what_the_table_says():
     assert metrics["ppo/response/stop_rate"] == pytest.approx(finished / 12)
     shaped = metrics["ppo/reward/normalised"] - 0.1 * metrics["ppo/kl/sequence"]
     assert metrics["ppo/reward/shaped"] == pytest.approx(shaped, rel=1e-5)
+    assert metrics["ppo/sampler/gap_mean"] == pytest.approx(0.5, abs=1e-4)
+    assert metrics["ppo/sampler/gap_max"] == pytest.approx(0.5, abs=1e-3)
+    values, returns = (
+        oracle.valid(each.tolist(), lengths)
+        for each in (found.rollout.old_values, found.rollout.returns)
+    )
+    errors = [r - v for r, v in zip(returns, values, strict=True)]
+    assert metrics["ppo/value/explained_variance"] == pytest.approx(
+        1 - oracle.variance(errors) / oracle.variance(returns), rel=1e-4
+    )
 
 
 OCCASIONAL = re.compile("ppo/(probe|alarm)/")
@@ -68,3 +80,20 @@ def test_a_full_run_emits_the_table_and_an_unlisted_metric_fails():
         assert all(math.isfinite(value) for value in row.values())
     with pytest.raises(AssertionError, match="ppo/new"):
         ppo_metrics.listed({"ppo/new": 1.0})
+
+
+def test_steps_are_averaged_maxima_kept_and_the_first_step_told_apart():
+    steps = [
+        {"policy/loss": 1.0, "policy/clip_fraction": 0.0, "policy/ratio_gap_max": 3.0},
+        {"policy/loss": 2.0, "policy/clip_fraction": 0.5, "policy/ratio_gap_max": 1.0},
+    ]
+    summary = ppo_metrics.summarise([step | {"policy/grad_norm": 4.0} for step in steps])
+    assert summary["ppo/policy/loss"] == 1.5
+    assert summary["ppo/policy/ratio_gap_max"] == 3.0
+    assert summary["ppo/optimiser/grad_norm"] == 4.0
+    starts = {name: value for name, value in summary.items() if "/start/" in name}
+    assert starts == {
+        "ppo/start/loss": 1.0,
+        "ppo/start/clip_fraction": 0.0,
+        "ppo/start/ratio_gap_max": 3.0,
+    }

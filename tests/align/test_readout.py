@@ -18,6 +18,7 @@ from align.readout import (
     value_head,
     zero_head,
 )
+from align.types import Sequences
 from tests import tiny, tiny_roles
 
 BUILDS = [tiny.llama, tiny.gpt2]
@@ -147,6 +148,23 @@ def test_the_score_is_read_at_the_stop_token_even_if_padding_has_its_id():
             for pad in (0, 1)
         )
     torch.testing.assert_close(same, apart, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_a_score_is_the_same_padded_on_the_left_or_on_the_right(build):
+    """R2: to 1e-5, and as transformers' own classifier reads it with its pad token set."""
+    scorer, batch = tiny_roles.reward_model(build), tiny_roles.sequences()
+    rows = [ids[mask] for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True)]
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0)
+    mask = torch.arange(ids.shape[1]) < batch.lengths[:, None]
+    with torch.no_grad():
+        left, right = (
+            final_scores(trunk_of(scorer), scorer.score, each)
+            for each in (batch, Sequences(ids, mask, mask[:, 1:]))
+        )
+        theirs = scorer(input_ids=ids, attention_mask=mask.long()).logits[:, 0]
+    torch.testing.assert_close(right, left, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(theirs, left, rtol=1e-5, atol=1e-5)
 
 
 def test_the_critic_starts_as_the_normalised_reward_model_or_at_zero():

@@ -61,12 +61,35 @@ def test_a_hostile_generation_config_changes_nothing():
     assert draw(model) == plain
 
 
+def hostile(model):
+    model.generation_config = GenerationConfig(
+        top_k=20, repetition_penalty=1.1, suppress_tokens=[7], pad_token_id=0
+    )
+    return model
+
+
+def test_what_a_hostile_generation_config_does_to_generate():
+    """P1: `generate` keeps 20 of 300 tokens; the other scores are −∞ and no longer logits / T."""
+    found = hostile(tiny.llama()).generate(
+        torch.tensor([[5, 9, 40]]),
+        do_sample=True,
+        temperature=0.7,
+        max_new_tokens=4,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+    )
+    for scores, logits in zip(found.scores, found.logits, strict=True):
+        assert logits.isfinite().all()
+        assert scores.isfinite().sum() <= 20
+
+
 def test_samples_follow_the_full_softmax():
     """P1: 20,000 first tokens: total variation from softmax(logits / T) at the level of chance.
 
     The fifty likeliest of 300 tokens hold .44 of the mass here, so top-k 50 would be .56 off.
     """
-    model, temperature = tiny.llama(hidden_size=8), 0.7
+    model, temperature = hostile(tiny.llama(hidden_size=8)), 0.7
     samples = draw(
         model, [[5, 9]] * 20_000, max_new_tokens=1, temperature=temperature, batch_size=2000
     )

@@ -59,3 +59,11 @@ def test_masks_come_from_lengths_when_padding_and_stop_share_an_id():
     sequences = collate([[5, STOP, 6, STOP], [7]], [Sample([9, STOP], True, [])] * 2, pad_id=STOP)
     assert sequences.attention_mask.int().tolist() == [[1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]]
     assert sequences.response_mask.all()
+
+
+def test_rows_are_grouped_by_length_and_each_comes_once():
+    """Lengths 3, 9, 1, 8 and 2 in pairs, the longest first; equal lengths keep their order."""
+    lengths = [3, 9, 1, 8, 2, 8]
+    samples = [Sample([40] * n, False, []) for n in lengths]
+    groups = collate([[5]] * 6, samples, pad_id=PAD).by_length(2)
+    assert [rows.tolist() for rows in groups] == [[1, 3], [5, 0], [4, 2]]
