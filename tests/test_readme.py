@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from align.alarms import RULES
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -37,3 +39,8 @@ def test_documented_targets_exist():
     targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
     assert {"setup", "pipeline", "sft", "test"} <= targets
     assert not [t for t in targets if not re.search(rf"^{t}:", makefile, re.MULTILINE)]
+
+
+def test_every_alarm_is_explained():
+    table = README.split("### Alarms of PPO")[1]
+    assert not [rule.name for rule in RULES if f"`{rule.name}`" not in table]

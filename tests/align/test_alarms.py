@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,6 +132,7 @@ def test_one_iteration_is_no_state_of_the_run():
         ("policy__clip_fraction", 0.5),
     ):
         assert not found(**{name: [value]}), name
+    assert not RULE["no_stops"].holds(rows(count=2, response__stop_rate=[0.0, 0.0]), SETTING)
 
 
 def test_the_start_is_what_the_untouched_policy_sampled():
@@ -195,3 +198,30 @@ def test_every_rule_is_in_the_table_of_metrics_and_says_what_to_do():
     lengths = [{"ppo/response/length": length} for length in (41.5, 30.0, 20.0)]
     told = RULE["length_drift"].told([*lengths, {}])
     assert told.endswith("than they were (response/length 20, at first 41.5)")
+
+
+RECORDED = json.loads(Path(__file__).with_name("recorded_ppo.json").read_text("utf-8"))
+"""Metrics that the rules read, of runs of the shipped recipes; the last two are from before the
+sampler's surprise was measured, which is none there."""
+
+
+@pytest.mark.parametrize("run", RECORDED)
+def test_recorded_runs_meet_no_rule_but_the_one_whose_answers_halved(run):
+    """P32: hh-rlhf's reward model prefers what is short; its answers fell from 42 to 22 tokens."""
+    record = RECORDED[run]
+    columns = {"sampler/surprise": 0.0, "sampler/surprise_error": 1.0} | record["metrics"]
+    made = [
+        {
+            f"ppo/{name}": value
+            for name, column in columns.items()
+            if (value := column[index] if isinstance(column, list) else column) is not None
+        }
+        for index in range(len(columns["kl/token"]))
+    ]
+    setting = Setting(*(record[name] for name in Setting._fields[:3]))
+    begun: dict[str, int] = {}
+    for count in range(1, len(made) + 1):
+        for rule in RULES:
+            if rule.holds(made[:count], setting):
+                begun.setdefault(rule.name, count)
+    assert begun == ({"length_drift": 5} if "hh" in run else {})

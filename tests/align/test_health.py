@@ -10,9 +10,12 @@ import torch
 from align import ppo
 from align.errors import DivergedError
 from align.health import CALM, Watch
+from align.probe import GoldProbe, Question
 from align.tracking import Tracker, read_metrics
 from tests import tiny_roles
 from tests.align.test_alarms import rows
+from tests.align.test_ppo_state import Memory
+from tests.align.test_probe import CHECK, words
 from tests.tiny_ppo import collect, generator
 from tests.tiny_roles import PROMPTS, Log
 
@@ -132,3 +135,24 @@ def test_a_gradient_that_is_not_a_number_reaches_no_weight():
         ppo.train(roles, PROMPTS, settings, tracker=Log(), seed=0)
     for parameter, weight in zip(roles.policy_parameters, before, strict=True):
         assert torch.equal(parameter, weight)
+
+
+def test_a_resumed_run_goes_on_with_its_alarms_and_its_best_probe():
+    """P10, P32: broken off after the first of four steps, through JSON as on the disk."""
+
+    def rest(checkpoints, first):
+        roles, told, log = tiny_roles.separate(), [], Log()
+        log.rows = [{}] * first
+        settings = tiny_roles.config(iterations=4, learning_rate=0.1, probe_every=1)
+        probe = GoldProbe(roles, [Question([5, 7], [CHECK])] * 2, settings, decode=words)
+        watch = Watch(settings, probe, tell=told.append)
+        ppo.train(
+            roles, PROMPTS, settings, tracker=log, seed=0, checkpoints=checkpoints, watch=watch
+        )
+        return log.rows[1:], told
+
+    memory = Memory()
+    whole, told = rest(memory, 0)
+    assert told and any("ppo/alarm/kl_far" in row for row in whole)
+    values = json.loads(json.dumps(memory.saved.values))
+    assert rest(Memory(memory.saved._replace(values=values)), 1) == (whole, told)

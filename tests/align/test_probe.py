@@ -49,8 +49,9 @@ def test_a_reward_against_the_checks_raises_the_alarm():
 
 def test_a_probe_is_compared_with_the_best_one_prompt_by_prompt(monkeypatch):
     answers = iter([([1, 1, 0, 0], [0, 0, 0, 0]), ([1, 1, 1, 0], [1, 1, 1, 1])])
-    more = iter([([0, 1, 0, 0], [2, 2, 2, 4])])
-    probe = GoldProbe(None, QUESTIONS, tiny_roles.config(iterations=9, probe_every=4), decode=words)
+    more = iter([([0, 1, 0, 0], [2, 2, 2, 4]), ([1, 1, 0, 0], [1, 1, 1, 1])])
+    config = tiny_roles.config(iterations=13, probe_every=4)
+    probe = GoldProbe(None, QUESTIONS, config, decode=words)
     monkeypatch.setattr(probe, "_answers", lambda: next(answers))
     first = probe(1)
     assert first["ppo/probe/gold"] == 0.5
@@ -66,6 +67,7 @@ def test_a_probe_is_compared_with_the_best_one_prompt_by_prompt(monkeypatch):
     assert third["ppo/probe/gold_change"] == -0.5  # (−1 + 0 − 1 + 0) / 4
     assert third["ppo/probe/reward"] == 2.5
     assert third["ppo/probe/reward_change"] == 1.5
+    assert restored(13)["ppo/probe/gold_change"] == -0.25  # to the second, not to the third
 
 
 def test_the_last_iteration_is_probed_whatever_its_number(monkeypatch):

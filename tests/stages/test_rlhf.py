@@ -166,3 +166,34 @@ def test_full_fine_tuning_in_bfloat16_loses_no_small_step(world, name):
     for key, before in start.items():
         assert end[key].dtype == torch.float32
         assert 0 < (end[key] - before).abs().max() < 1e-5
+
+
+def test_prompts_with_checks_are_held_back_and_probed(world):
+    check = {"kind": "contains_any", "values": ["It is"], "core": True}
+    checked = [row | {"checks": [check]} for row in rows(30)]
+    world.recipe["data"]["prompts"] = world.write("prompts.jsonl", checked)
+    world.recipe["ppo"] |= {"iterations": 3, "probe_every": 2}
+    assert world.run("reward") == world.run("ppo") == 0
+    metrics = world.manifest("ppo")["metrics"]
+    assert (metrics["ppo/data/rows"], metrics["ppo/data/held_back"]) == (30, 3)
+    gold = [row.get("ppo/probe/gold") for row in world.curve("ppo")]
+    assert gold[1] is None
+    assert all(0 <= found <= 1 for found in (gold[0], gold[2]))
+    assert world.run("ppo", "probe_prompts=0") == 0
+    assert world.manifest("ppo")["metrics"]["ppo/data/held_back"] == 0
+    assert not any("ppo/probe/gold" in row for row in world.curve("ppo"))
+
+
+def test_an_alarm_is_one_line_or_the_end_of_the_stage(world, capsys):
+    world.recipe["ppo"] |= {"iterations": 4, "learning_rate": 1.0, "layout": "separate"}
+    assert world.run("reward") == 0
+    assert world.run("ppo", "on_alarm=stop") == 4
+    assert not world.out("ppo").exists()
+    told = capsys.readouterr()
+    assert "ppo.on_alarm=stop and the alarm" in told.err
+    failed = world.out("ppo").parent / "failed" / "ppo.metrics.jsonl"
+    assert '"ppo/alarm/kl_far": 1.0' in failed.read_text("utf-8")
+    assert world.run("ppo") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "kl_far" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("alarm    kl_far, iteration 3: the policy has gone far from the re")
