@@ -50,8 +50,8 @@ def final_scores(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Ten
 class Fed(NamedTuple):
     """Sequences as a model gets them, every row flush left. The row drawn in align/types.py:
 
-        input_ids     q0    q1    y0    y1  |  stop  pad  …      w columns
-        states         ·     3     4     ·                      the n places read for a response
+        input_ids             q0    q1    y0    y1   pad  …         w columns
+        read to predict        ·    y0    y1   stop   ·             n places in all rows
 
     A causal model looks to the left only, so padding on the right is never seen: it takes neither
     mask nor positions, and attention its causal fast path.

@@ -22,6 +22,7 @@ from align.readout import (
     zero_head,
 )
 from align.roles.adapters import VALUE, base_of, merged, trainable
+from align.roles.folded import fold_adapters
 from align.roles.protocol import Scorer, checked_std, foreign_critic
 from align.types import Sequences
 
@@ -76,6 +77,7 @@ class SeparateRoles:
             model.requires_grad_(False)
         for role in (policy, *frozen, self.value_trunk):
             disable_dropout(role)
+            fold_adapters(role)
             role.eval()
         self.policy_parameters = trainable(policy)
         self.value_parameters = [*trainable(self.value_trunk), *self.value_head.parameters()]

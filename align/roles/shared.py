@@ -24,6 +24,7 @@ from align.readout import (
     zero_head,
 )
 from align.roles.adapters import POLICY, REWARD, VALUE, add_reward_adapter, base_of, merged
+from align.roles.folded import fold_adapters
 from align.roles.protocol import Scorer, checked_std, foreign_critic
 from align.types import Sequences
 
@@ -64,6 +65,7 @@ class SharedRoles:
             add_reward_adapter(self.model, VALUE, own)
             self.value_head = value_head(self.reward_head, mean=reward_mean, std=reward_std)
         disable_dropout(self.model)
+        fold_adapters(self.model)
         self.model.eval()
         self.trunk = trunk_of(base)
         self._layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
