@@ -58,14 +58,13 @@ def run(
     assert source is not None, "the runner refuses a recipe without it"
     rows = load_prompts(source, warn=print)
 
-    from align import chat, models
-    from align.probe import hold_back
+    from align import chat, models, probe
     from stages import peer_trainers as peer
     from stages import trl_support as support
 
     # 1. Encode the prompts, load the policy and the reward model.
     base = support.Base.of(context, method)
-    trained_on, _ = hold_back(rows, config.probe_prompts)
+    trained_on, _ = probe.hold_back(rows, config.probe_prompts)
     encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
     prompts = support.within(encoded, len, base.max_length - config.max_new_tokens, "prompts")
     policy, pad_id = base.load(), base.tokenizer.pad_token_id
