@@ -7,6 +7,7 @@ that decides the stage's result: another recipe, other data or other code make i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -168,7 +169,10 @@ def checkpoint_folder(run_dir: Path, stage: str) -> Path:
 
 def forget(run_dir: Path, stage: str) -> None:
     """Remove every checkpoint of a stage, and the name of its attempt."""
-    shutil.rmtree(checkpoint_folder(run_dir, stage), ignore_errors=True)
+    folder = checkpoint_folder(run_dir, stage)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not there, or another stage's are in it
+        folder.parent.rmdir()
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

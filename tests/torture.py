@@ -137,8 +137,10 @@ class Range:
             if self.wait(child) == -signal.SIGKILL:
                 self.killed += 1
                 return told
+            if "up to date" in self.log(name):
+                return "which came after publishing"
             assert "done in" in self.log(name), self.log(name)
-            self.world_without(name)
+            self.put_aside(name)
 
     def reached(self, child: int, name: str, row: int) -> None:
         """Wait until a running stage has logged a row, or has ended."""
@@ -149,7 +151,7 @@ class Range:
                 return
             time.sleep(0.005)
 
-    def world_without(self, name: str) -> None:
+    def put_aside(self, name: str) -> None:
         run_dir = self.world.folder / "runs" / name
         run_dir.rename(run_dir.with_name(f"{name}-{next(COUNT)}-finished"))
 

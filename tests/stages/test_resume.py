@@ -82,7 +82,7 @@ def test_a_stop_signal_saves_the_iteration_and_the_same_command_goes_on(
     assert f"ppo      resumes at 2/{STEPS} from a checkpoint\n" in out
     assert same(world, attempt.run_dir.name)
     assert [row["step"] for row in rows(world, attempt.run_dir.name)] == [1, 2, 3, 4]
-    assert not (attempt.run_dir / ".checkpoints" / "ppo").exists()
+    assert not (attempt.run_dir / ".checkpoints").exists()
     assert attempt()[1] == "ppo      up to date\n"
     assert attempt("checkpoint_every=1")[1] == "ppo      up to date\n"
 
