@@ -27,7 +27,7 @@ from typing import Any
 
 from align.hashing import file_hash
 from stages.pipeline import HEAVY
-from tests.stages.world import World
+from tests.stages.world import World, rows
 
 LORA = {"r": 4, "alpha": 8}
 STEPS = 6
@@ -78,7 +78,12 @@ class Range:
             "value_learning_rate": 1e-3,
             "critic_warmup": 1,
             "checkpoint_every": 2,
+            "probe_prompts": 4,
+            "probe_every": 2,
         }
+        checks = [{"kind": "contains_any", "values": ["a", "e"], "core": True}]
+        prompts = [{"prompt": row["prompt"], "checks": checks} for row in rows()]
+        self.world.recipe["data"]["prompts"] = self.world.write("prompts.jsonl", prompts)
         self.plain: dict[str, Result] = {}
         for name, lora in (("full", None), ("lora", LORA)):
             self.world.recipe["reward"]["lora"] = lora
@@ -191,11 +196,11 @@ class Range:
         out = runs / name / "ppo"
         files = sorted(out.rglob("*.safetensors"))
         weights = {str(file.relative_to(out)): file_hash(file) for file in files}
-        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        for row in rows:
+        curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        for row in curve:
             del row["time"]
         operations = json.loads((runs / f"{name}.operations").read_text())
-        return Result(weights, rows, operations, seconds)
+        return Result(weights, curve, operations, seconds)
 
 
 COUNT = itertools.count()
