@@ -96,6 +96,7 @@ class Range:
             code = self.wait(self.start("ppo", name, variant))
             assert code == 0, self.log(name)
             self.plain[variant] = self.result(name, time.monotonic() - start)
+            assert sum("ppo/probe/gold" in row for row in self.plain[variant].rows) > 1
         return self.plain[variant]
 
     def kill(self, number: int) -> bool:
