@@ -23,6 +23,9 @@ Ids = list[int]
 BROKEN = "probability tensor"
 """In what torch says when it is to sample from logits that are no numbers."""
 
+KL_AT_START = 1e-4
+"""Nats per token."""
+
 
 def on_our_terms(trainer_class: type[Any]) -> type[Any]:
     """A trainer that takes each `prompt` as token ids, and tells when there is none to sample."""
@@ -110,3 +113,8 @@ def count_positions(model: PreTrainedModel) -> None:
         return args, kwargs
 
     trunk_of(model).register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def check_start(first: dict[str, float]) -> None:
+    """Before the first update the policy is the reference."""
+    assert abs(first.get("kl", 0.0)) < KL_AT_START, f"the reference is not the start: {first}"

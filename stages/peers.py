@@ -3,10 +3,9 @@
     python -m stages.rlhf stages/recipes/tiny.yaml method=rloo
     python -m stages.rlhf stages/recipes/tiny.yaml method=grpo trainer.num_generations=16
 
-Neither has a critic: an answer is compared with the other answers to its prompt. All else is as in
-PPO: the SFT policy they start from and keep as reference, the prompts as the same token ids, the
-whole distribution they are drawn from, and the very score (`align.ppo.score`). What `trainer:` does
-not set follows the recipe's `ppo`: episodes, optimiser steps, learning rate, clip, KL coefficient.
+Neither has a critic: an answer is compared with the other answers to its prompt. All else is PPO's:
+the SFT policy as start and reference, the prompts as token ids, the whole distribution, the score
+(`align.ppo.score`), and, where `trainer:` does not say otherwise, the settings of `ppo`.
 
 Source: RLOO, Ahmadian 2024, arXiv:2402.14740; GRPO, Shao 2024, arXiv:2402.03300.
 Differs: TRL's defaults in what neither a paper nor `ppo` settles, as GRPO's `loss_type: dapo`.
@@ -24,8 +23,6 @@ from stages.contract import Stage, StageContext, StageResult
 
 ANSWERS = {"rloo": 4, "grpo": 8}
 """Answers to each prompt: Ahmadian's larger setting; TRL's default. Fewer where a rollout is."""
-KL_AT_START = 1e-4
-"""Nats per token; before the first step the policy is the reference."""
 TERMS = (
     *("lora", "iterations", "rollout_batch_size", "epochs", "minibatches", "micro_batch_size"),
     *("learning_rate", "lr_schedule", "adam_eps", "max_grad_norm", "clip_range", "kl_coef"),
@@ -88,7 +85,7 @@ def run(
     for model in filter(None, (policy, trainer.ref_model)):
         peer.count_positions(model)
     metrics = support.fit(trainer, base)
-    check_start(trainer.state.log_history[0])
+    peer.check_start(trainer.state.log_history[0])
 
     # 3. Publish.
     policy.generation_config = published
@@ -132,15 +129,10 @@ def enough(prompts: Sequence[list[int]], count: int) -> list[list[int]]:
     return list(prompts) * math.ceil(count / len(prompts))
 
 
-def check_start(first: dict[str, float]) -> None:
-    """Before the first update the policy is the reference."""
-    assert abs(first.get("kl", 0.0)) < KL_AT_START, f"the reference is not the start: {first}"
-
-
 def stage(method: str, run_method: Callable[[StageContext], StageResult]) -> Stage:
     return Stage(
-        name=method,
-        run=run_method,
+        method,
+        run_method,
         section=method,
         borrowed=tuple(f"ppo.{name}" for name in TERMS),
         parents=("sft", "reward"),

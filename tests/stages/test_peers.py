@@ -16,7 +16,8 @@ from align.readout import response_logits
 from align.recipe import load_recipe
 from align.rollout import Sample, collate
 from stages.contract import StageContext
-from stages.peers import as_in_ppo, check_start, divisor, enough
+from stages.peer_trainers import check_start
+from stages.peers import as_in_ppo, divisor, enough
 from stages.ppo_roles import build_roles
 from stages.trl_support import Base
 from tests import tiny
