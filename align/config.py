@@ -202,6 +202,9 @@ class PPOConfig(Section):
     """Optimiser steps per epoch; must divide rollout_batch_size."""
     micro_batch_size: Count = 16
     """Episodes per forward pass; gradients accumulate exactly over a minibatch."""
+    micro_batch_tokens: Count | None = None
+    """Instead: tokens per forward pass, prompts, responses and padding (rows × the longest), so
+    that a pass takes many short episodes or a few long ones. Changes rounding only."""
     learning_rate: Positive = 1e-5
     value_learning_rate: Positive = 1e-5
     adam_eps: Positive = 1e-5

@@ -25,7 +25,7 @@ class Optimiser:
         if not parameters:
             raise ValueError(f"the {role} has no trainable parameter")
         self.role, self.parameters, self.lr, self.max_norm = role, parameters, lr, max_norm
-        self.adam: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=lr, eps=eps)
+        self.adam: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True)
 
     def step(
         self,
@@ -33,12 +33,13 @@ class Optimiser:
         loss_of: Callable[[Rollout, Tensor], LossOutput],
         *,
         micro_batch_size: int,
+        micro_batch_tokens: int | None = None,
     ) -> dict[str, float]:
         """One optimiser step on the mean over all tokens of the minibatch, however it is cut."""
         denominator = minibatch.response_mask.sum()
         metrics: dict[str, Tensor] = {}
         self.adam.zero_grad(set_to_none=True)
-        for rows in minibatch.sequences.by_length(micro_batch_size):
+        for rows in minibatch.sequences.by_length(micro_batch_size, tokens=micro_batch_tokens):
             output = loss_of(minibatch.select(rows), denominator)
             output.loss.backward()
             metrics = add_up(metrics, {"loss": output.loss.detach()} | output.metrics)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,7 +132,7 @@ def score(
 ) -> tuple[Tensor, Tensor]:
     """Scores as PPO maximises them, and as the reward model gave them; both [b]."""
     raw_scores = torch.zeros(len(sequences), device=roles.device)
-    for rows in sequences.by_length(config.micro_batch_size):
+    for rows in sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens):
         raw_scores[rows] = roles.scores(sequences.select(rows))
     if not raw_scores.isfinite().all():
         raise DivergedError(
@@ -161,7 +162,7 @@ def measure(roles: Roles, sequences: Sequences, config: PPOConfig) -> Measured:
     measured = Measured(
         *torch.zeros(4, *sequences.response_mask.shape, device=roles.device).unbind()
     )
-    for rows in sequences.by_length(config.micro_batch_size):
+    for rows in sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens):
         part = sequences.select(rows)
         logits = roles.policy_logits(part)
         readings = (
@@ -251,14 +252,18 @@ def update(
             denominator=denominator,
         )
 
+    limits: dict[str, Any] = {
+        "micro_batch_size": config.micro_batch_size,
+        "micro_batch_tokens": config.micro_batch_tokens,
+    }
     steps: list[dict[str, float]] = []
     for _ in range(config.epochs):
         order = torch.randperm(len(rollout), generator=generator).to(roles.device)
         for rows in order.split(len(rollout) // config.minibatches):
-            minibatch, size = rollout.select(rows), config.micro_batch_size
-            step = optimisers.value.step(minibatch, value_loss, micro_batch_size=size)
+            minibatch = rollout.select(rows)
+            step = optimisers.value.step(minibatch, value_loss, **limits)
             if policy_too:
-                step |= optimisers.policy.step(minibatch, policy_loss, micro_batch_size=size)
+                step |= optimisers.policy.step(minibatch, policy_loss, **limits)
             steps.append(step)
             if step.get("policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
                 return steps

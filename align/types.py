@@ -74,9 +74,21 @@ class Sequences:
         """Tokens of each sequence, padding apart, int [b]."""
         return self.attention_mask.sum(dim=-1)
 
-    def by_length(self, size: int) -> tuple[Tensor, ...]:
-        """Indices of the rows in groups of at most `size` and of like length, the longest first."""
-        return self.lengths.argsort(descending=True, stable=True).split(size)
+    def by_length(self, size: int, *, tokens: int | None = None) -> tuple[Tensor, ...]:
+        """Indices of the rows in groups of like length, the longest first.
+
+        A group has at most `size` rows; or, if `tokens` is given, as many as fit into that many
+        tokens when all are as wide as its longest, and never less than one.
+        """
+        order = self.lengths.argsort(descending=True, stable=True)
+        if tokens is None:
+            return order.split(size)
+        rows, sizes = self.lengths[order].tolist(), []
+        while rows:
+            sizes.append(max(1, tokens // rows[0]))
+            del rows[: sizes[-1]]
+        sizes[-1] = len(order) - sum(sizes[:-1])
+        return order.split(sizes)
 
     def select(self, rows: Tensor) -> Sequences:
         """The given rows, in the given order, without the columns that are now padding only."""

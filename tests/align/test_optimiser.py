@@ -34,13 +34,17 @@ def test_one_optimiser_step_per_minibatch_in_every_iteration(monkeypatch):
     assert sorted(counts.count(each) for each in set(counts)) == [18, 18]
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
-def test_the_step_does_not_depend_on_the_micro_batches(micro_batch_size):
+CUTS = [{"micro_batch_size": 1}, {"micro_batch_size": 2}, {"micro_batch_size": 3}]
+CUTS += [{"micro_batch_tokens": 20}, {"micro_batch_tokens": 1000}]
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_the_step_does_not_depend_on_the_micro_batches(cut):
     """P25: gradients of 8 ragged episodes as 1 × 8, 4 × 2, 8 × 1 or unevenly agree to 1e-6."""
     gradients, readings = [], []
-    for size in (8, micro_batch_size):
+    for limits in ({"micro_batch_size": 8}, cut):
         roles = tiny_roles.separate(stop_ids=range(1, 80))
-        config = tiny_roles.config(minibatches=1, epochs=1, micro_batch_size=size)
+        config = tiny_roles.config(minibatches=1, epochs=1, **limits)
         prompts = (PROMPTS * 2)[:8]
         rollout = collect(roles, tiny_roles.config(micro_batch_size=8), prompts=prompts).rollout
         assert len(set(rollout.response_mask.sum(-1).tolist())) > 3

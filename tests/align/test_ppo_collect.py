@@ -82,9 +82,9 @@ def test_readings_are_at_the_sampling_temperature_and_of_their_own_model():
 
 def test_micro_batches_do_not_change_what_is_collected():
     """P17: advantages are whitened over the rollout, whether measured 12, 5 or 1 at a time."""
+    cuts = [{"micro_batch_size": size} for size in (12, 5, 1)] + [{"micro_batch_tokens": 30}]
     whole, *parts = (
-        collect(tiny_roles.separate(), tiny_roles.config(micro_batch_size=size)).rollout
-        for size in (12, 5, 1)
+        collect(tiny_roles.separate(), tiny_roles.config(**cut)).rollout for cut in cuts
     )
     for part in parts:
         torch.testing.assert_close(part.advantages, whole.advantages, rtol=1e-4, atol=1e-5)

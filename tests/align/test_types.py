@@ -67,3 +67,15 @@ def test_rows_are_grouped_by_length_and_each_comes_once():
     samples = [Sample([40] * n, False, []) for n in lengths]
     groups = collate([[5]] * 6, samples, pad_id=PAD).by_length(2)
     assert [rows.tolist() for rows in groups] == [[1, 3], [5, 0], [4, 2]]
+
+
+def test_a_token_budget_counts_rows_times_the_longest_of_them():
+    """Lengths 10, 9, 9, 4, 3, 2 with their prompt: 20 tokens are 2 × 10, 2 × 9, 2 × 3."""
+    samples = [Sample([40] * n, False, []) for n in (3, 9, 1, 8, 2, 8)]
+    sequences = collate([[5]] * 6, samples, pad_id=PAD)
+    budgets = {tokens: sequences.by_length(1, tokens=tokens) for tokens in (20, 19, 5, 100)}
+    cuts = {tokens: [rows.tolist() for rows in groups] for tokens, groups in budgets.items()}
+    assert cuts[20] == [[1, 3], [5, 0], [4, 2]]
+    assert cuts[19] == [[1], [3, 5], [0, 4, 2]]
+    assert cuts[5] == [[1], [3], [5], [0], [4], [2]]  # a row that is too long still has its turn
+    assert cuts[100] == [[1, 3, 5, 0, 4, 2]]
