@@ -5,6 +5,7 @@ Shapes: b = sequences, r = response width, n = response tokens of all rows, v = 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -71,6 +72,13 @@ def flush_left(sequences: Sequences, *, last: bool = False) -> Fed:
     ends = lengths[:, None] - 1
     states = (columns < ends) & (columns >= ends - responses[:, None])
     return Fed(ids, states.flatten().nonzero().squeeze(1))
+
+
+def computing_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[object]:
+    """What is computed within is computed in `dtype`; None or float32 = as the weights are."""
+    if dtype is None or dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
 
 
 def apply_head(head: nn.Linear, states: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from align.models import HEAD, disable_dropout
 from align.readout import (
     CriticInit,
+    computing_in,
     final_scores,
     response_logits,
     state_values,
@@ -116,6 +117,5 @@ class SeparateRoles:
         """The policy, ready to be saved."""
         return self.policy
 
-    def _arithmetic(self) -> torch.autocast:
-        wanted = self.arithmetic is not None
-        return torch.autocast(self.device.type, dtype=self.arithmetic, enabled=wanted)
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        return computing_in(self.arithmetic, self.device)
