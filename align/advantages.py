@@ -59,8 +59,7 @@ def kl_shaped_rewards(
     Returns:
         [b, r], 0 outside the mask.
 
-    Source: Ziegler et al. 2019, arXiv:1909.08593, eq. 2; Ouyang et al. 2022, arXiv:2203.02155,
-        eq. 2.
+    Source: Ziegler et al. 2019, arXiv:1909.08593; Ouyang et al. 2022, arXiv:2203.02155, eq. 2.
     """
     check_shapes(2, logprobs=logprobs, ref_logprobs=ref_logprobs, mask=mask)
     check_shapes(1, scores=scores, mask_rows=mask[:, 0])
@@ -87,7 +86,7 @@ def gae(
         advantages before any whitening.
 
     Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16; as a recursion, Schulman et al. 2017,
-        arXiv:1707.06347, eqs. 11 and 12.
+        arXiv:1707.06347, eq. 11.
     """
     check_shapes(2, rewards=rewards, values=values, mask=mask)
     zero = torch.zeros_like(values)

@@ -57,8 +57,7 @@ def bradley_terry_loss(
     Returns:
         Pair mean, nats; ln 2 at equal scores. A tie counts as half right in `accuracy`.
 
-    Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 1; margin: Touvron et al. 2023,
-        arXiv:2307.09288, eq. 2.
+    Source: Ouyang et al. 2022, arXiv:2203.02155; margin: Touvron et al. 2023, arXiv:2307.09288.
     """
     check_shapes(1, chosen_scores=chosen_scores, rejected_scores=rejected_scores)
     difference = chosen_scores - rejected_scores
@@ -115,7 +114,7 @@ def ppo_policy_loss(
         largest ratio, largest |ratio − 1|.
 
     Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7; dual clip: Ye et al. 2020,
-        arXiv:1912.09729, "Dual-clip PPO".
+        arXiv:1912.09729, eq. 5.
     """
     check_shapes(2, logprobs=logprobs, old=old_logprobs, advantages=advantages, mask=mask)
     log_ratio = torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs))
@@ -156,7 +155,7 @@ def ppo_value_loss(
     Returns:
         Token mean, squared units of the return. Metric: share of tokens the clip binds.
 
-    Source: Engstrom et al. 2020, arXiv:2005.12729, section 3, "value function clipping".
+    Source: Engstrom et al. 2020, arXiv:2005.12729, "value function clipping".
     """
     check_shapes(2, values=values, old_values=old_values, returns=returns, mask=mask)
     errors = plain = (values - returns).square() / 2

@@ -7,8 +7,6 @@ anything, NaN included: no function here reads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -22,24 +20,6 @@ def check_shapes(rank: int, **tensors: Tensor) -> None:
         return
     listed = ", ".join(f"{name}{list(tensor.shape)}" for name, tensor in tensors.items())
     raise ValueError(f"expected one shape of {rank} axes for all of: {listed}")
-
-
-def response_mask(response_ids: Tensor, stop_ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Mark each response up to and including its first stop token.
-
-    Args:
-        response_ids: generated tokens only, int [b, r].
-        stop_ids: every token that ends a response; empty when nothing does.
-
-    Returns:
-        mask: bool [b, r], the stop token counts, what follows it does not.
-        finished: bool [b], whether a stop token was there at all.
-    """
-    check_shapes(2, response_ids=response_ids)
-    stops = torch.tensor(list(stop_ids), dtype=response_ids.dtype, device=response_ids.device)
-    is_stop = torch.isin(response_ids, stops)
-    stops_before = is_stop.cumsum(dim=-1) - is_stop.long()
-    return stops_before == 0, is_stop.any(dim=-1)
 
 
 def last_index(mask: Tensor) -> Tensor:

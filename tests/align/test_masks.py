@@ -12,25 +12,6 @@ from tests.oracles import maths as oracle
 NAN = float("nan")
 
 
-def test_response_mask_ends_with_the_first_stop_token():
-    """P7: the mask sums to the index of the first stop token + 1; every stop id counts."""
-    ids = torch.tensor([[7, 1, 7, 1], [7, 7, 7, 7], [2, 1, 7, 7], [7, 7, 7, 2]])
-    mask, finished = masks.response_mask(ids, [1, 2])
-    assert mask.tolist() == [
-        [True, True, False, False],
-        [True, True, True, True],
-        [True, False, False, False],
-        [True, True, True, True],
-    ]
-    assert finished.tolist() == [True, False, True, True]
-
-
-def test_without_stop_ids_nothing_finishes():
-    mask, finished = masks.response_mask(torch.tensor([[1, 2, 3]]), [])
-    assert mask.all()
-    assert not finished.any()
-
-
 def test_last_index_and_position_ids():
     mask = torch.tensor([[0, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]], dtype=torch.bool)
     assert masks.last_index(mask).tolist() == [3, 4, 4]
@@ -96,5 +77,5 @@ def test_means_with_the_global_denominator_add_up():
 def test_shape_errors_name_every_tensor_with_its_shape():
     with pytest.raises(ValueError, match=r"x\[2, 3\], mask\[3, 2\]"):
         masks.masked_mean(torch.zeros(2, 3), torch.ones(3, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"2 axes.*response_ids\[3\]"):
-        masks.response_mask(torch.zeros(3, dtype=torch.long), [1])
+    with pytest.raises(ValueError, match=r"2 axes.*mask\[3\]"):
+        masks.last_index(torch.ones(3, dtype=torch.bool))
