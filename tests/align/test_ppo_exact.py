@@ -100,7 +100,7 @@ def exact(policy: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, 
 
 @pytest.mark.parametrize(("gae_lambda", "critic"), [(1.0, "wrong"), (0.5, "exact"), (0.0, "exact")])
 def test_the_mean_gradient_of_sampled_ppo_is_the_exact_one(gae_lambda, critic):
-    """P33e: cosine > .99 and the same length; by any critic at λ = 1, by the true one at any λ."""
+    """P33e: cosine > .999 and the same length; by any critic at λ = 1, by the true one at any λ."""
     policy, reference = two_steps()
     gradient, values = exact(policy, reference)
     roles = TabularRoles(
@@ -123,8 +123,8 @@ def test_the_mean_gradient_of_sampled_ppo_is_the_exact_one(gae_lambda, critic):
     rollout = collect(roles, config, kl_coef=PRICE, prompts=[[3]] * 40_000).rollout
     update(roles, rollout, with_sgd(roles, config, lr=0.0), config, generator=generator())
     sampled = -2 * roles.policy.logits.grad  # the loss is a mean over two tokens an episode
-    assert cosine_similarity(sampled.flatten(), gradient.flatten(), dim=0) > 0.99
-    assert sampled.norm().item() == pytest.approx(gradient.norm().item(), rel=0.05)
+    assert cosine_similarity(sampled.flatten(), gradient.flatten(), dim=0) > 0.999
+    assert sampled.norm().item() == pytest.approx(gradient.norm().item(), rel=0.02)
 
 
 # Twelve steps over eight tokens; the upper half of the ids is what a score asks for.
