@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from align import ppo
-from align.ppo import measure, score
+from align.ppo import measure, score, shape
 from align.rollout import Sample, collate
 from tests import tiny, tiny_roles
+from tests.oracles import maths as oracle
 from tests.tabular import TabularRoles
 from tests.tiny_ppo import collect, generator
 from tests.tiny_roles import PROMPTS, Log
@@ -104,3 +106,120 @@ def test_in_bfloat16_the_samplers_rounding_is_reported_and_is_no_change_of_polic
     assert row["ppo/sampler/gap_max"] > 1e-2
     assert row["ppo/start/ratio_gap_max"] < 1e-4
     assert row["ppo/start/clip_fraction"] == 0
+
+
+def test_a_hostile_generation_config_leaves_sampler_and_trainer_in_agreement():
+    """P1, P2: top-k 20 and a penalty in the model's config; T = .7; log π to 1e-4."""
+    roles = tiny_roles.separate()
+    roles.policy.generation_config = GenerationConfig(top_k=20, repetition_penalty=1.1)
+    config = tiny_roles.config(temperature=0.7)
+    found = collect(roles, config)
+    sampled = torch.tensor([x for each in found.samples for x in each.logprobs])
+    measured = found.measured.logprobs[found.sequences.response_mask]
+    torch.testing.assert_close(sampled, measured, rtol=0, atol=1e-4)
+    untempered = measure(roles, found.sequences, tiny_roles.config()).logprobs
+    assert (untempered[found.sequences.response_mask] - sampled).abs().mean() > 0.1
+
+
+def test_missing_eos_table():
+    """P8: both rules on scores of any size; by the sampler's word, not by ids."""
+    roles = tiny_roles.separate(stop_ids=[1, 2])
+    samples = [
+        Sample([50, 1], True, [0.0] * 2),
+        Sample([50, 2], True, [0.0] * 2),
+        Sample([50, 51], False, [0.0] * 2),
+        Sample([52, 53], False, [0.0] * 2),
+    ]
+    sequences = collate([[5], [5], [5], [1, 5, 1]], samples, pad_id=0)
+    replace = tiny_roles.config(missing_eos="replace", missing_eos_penalty=-1.0)
+    subtract = tiny_roles.config(missing_eos="subtract", missing_eos_penalty=1.0)
+    replaced, raw = score(roles, samples, sequences, replace)
+    subtracted, _ = score(roles, samples, sequences, subtract)
+    assert torch.equal(replaced, torch.tensor([raw[0], raw[1], -1.0, -1.0]))
+    assert torch.equal(subtracted, torch.tensor([raw[0], raw[1], raw[2] - 1, raw[3] - 1]))
+
+
+def test_scores_are_normalised_and_clipped_before_the_missing_eos_rule():
+    roles = tiny_roles.separate(reward_mean=1.0, reward_std=0.1)
+    found = collect(roles, tiny_roles.config(reward_clip=2.0, missing_eos_penalty=-7.0))
+    finished = torch.tensor([each.finished for each in found.samples])
+    expected = ((found.raw_scores - 1.0) / 0.1).clamp(-2, 2)
+    assert finished.any()
+    assert not finished.all()
+    torch.testing.assert_close(found.scores[finished], expected[finished])
+    assert (found.scores[finished.logical_not()] == -7).all()
+
+
+def test_an_affine_reward_model_gives_the_same_advantages_once_normalised():
+    """P16: r → 3 r + 2 with its own mean and deviation."""
+    config = tiny_roles.config()
+    plain = tiny_roles.separate(reward_mean=0.2, reward_std=0.5)
+    affine = tiny_roles.separate(reward_mean=0.2 * 3 + 2, reward_std=0.5 * 3)
+    raw = affine.scores
+    affine.scores = lambda sequences: 3 * raw(sequences) + 2
+    affine.value_head = plain.value_head  # each critic had copied its own reward head
+    found = [collect(roles, config).rollout.advantages for roles in (plain, affine)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_advantages_are_whitened_over_the_whole_rollout_and_returns_are_not():
+    """P17, P19: one shift and one scale for all tokens; returns do not notice the flag."""
+    roles = tiny_roles.separate()
+    white = collect(roles, tiny_roles.config()).rollout
+    plain = collect(roles, tiny_roles.config(whiten_advantages=False)).rollout
+    tokens, raw = (each.advantages[white.response_mask] for each in (white, plain))
+    torch.testing.assert_close(
+        tokens, (raw - raw.mean()) / raw.std(correction=0), rtol=1e-4, atol=1e-5
+    )
+    assert tokens.mean().item() == pytest.approx(0, abs=1e-5)
+    assert tokens.var(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert torch.equal(white.returns, plain.returns)
+    assert not white.returns.requires_grad
+    torch.testing.assert_close(
+        plain.returns,
+        plain.advantages + plain.old_values * (plain.response_mask),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_the_kl_price_is_in_the_reward():
+    """P13: rewards fall by kl_coef · (log π − log π_ref) per token, of either sign."""
+    roles, config = tiny_roles.separate(), tiny_roles.config()
+    with torch.no_grad():
+        for parameter in roles.policy_parameters:
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator()))
+    found = collect(roles, config)
+    mask = found.sequences.response_mask
+    free, priced = (shape(found.scores, found.measured, mask, config, kl_coef=k) for k in (0, 0.5))
+    log_ratio = found.measured.logprobs - found.measured.ref_logprobs
+    torch.testing.assert_close((free - priced)[mask], 0.5 * log_ratio[mask], rtol=1e-4, atol=1e-6)
+    assert log_ratio[mask].min() < 0 < log_ratio[mask].max()
+
+
+def test_rewards_are_whitened_about_their_mean_if_asked():
+    """P17: variance 1, and the mean stays where it was."""
+    roles = tiny_roles.separate()
+    found = collect(roles, tiny_roles.config())
+    mask, arguments = found.sequences.response_mask, (found.scores, found.measured)
+    plain = shape(*arguments, mask, tiny_roles.config(), kl_coef=0.1)[mask]
+    white = shape(*arguments, mask, tiny_roles.config(whiten_rewards=True), kl_coef=0.1)[mask]
+    assert white.mean().item() == pytest.approx(plain.mean().item(), abs=1e-5)
+    assert white.var(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert plain.var().item() < 0.9
+
+
+def test_gamma_and_lambda_reach_the_returns():
+    roles = tiny_roles.separate()
+    config = tiny_roles.config(gamma=0.5, gae_lambda=0.7, whiten_advantages=False)
+    found = collect(roles, config)
+    rewards = shape(
+        found.scores, found.measured, found.sequences.response_mask, config, kl_coef=0.1
+    )
+    lengths = [len(each.response) for each in found.samples]
+    arguments = (rewards.tolist(), found.measured.values.tolist(), lengths)
+    advantages, returns = oracle.gae(*arguments, 0.5, 0.7)
+    torch.testing.assert_close(
+        found.rollout.advantages, torch.tensor(advantages), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(found.rollout.returns, torch.tensor(returns), rtol=1e-4, atol=1e-5)
