@@ -31,13 +31,18 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class ModelConfig(Section):
-    """The base model that SFT starts from, and where everything runs."""
+class ModelSource(Section):
+    """Weights with their tokenizer."""
 
     path: str
     """A local folder, or a hub name together with `revision`."""
     revision: str | None = None
     """Commit or tag on the hub. A hub name without one would not name the same weights twice."""
+
+
+class ModelConfig(ModelSource):
+    """The base model that SFT starts from, and where everything runs."""
+
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on CUDA, float32 on CPU. Type of the arithmetic and of frozen weights; weights
     that are trained are float32 always."""
@@ -191,6 +196,10 @@ class PPOConfig(Section):
     lora: LoraSection | None = None
     layout: Literal["auto", "shared", "separate"] = "auto"
     """shared: one base, adapters for the roles; separate: full models. auto: shared with LoRA."""
+    reward_model: ModelSource | None = None
+    """A trained reward model in place of the reward stage's: a folder, or a hub name with
+    `revision`; any architecture, tokenizer and chat template (align/text_scorer.py). RLOO, GRPO and
+    the evaluation score with it too, and nothing needs the reward stage."""
     iterations: Count = 100
     """Rollout-and-update rounds."""
     rollout_batch_size: Count = 64
@@ -211,8 +220,9 @@ class PPOConfig(Section):
     lr_schedule: Literal["linear", "constant"] = "linear"
     critic_warmup: Annotated[int, Field(ge=0)] = 0
     """First iterations that train the critic only."""
-    critic_init: Literal["reward", "zero"] = "reward"
-    """Start of the critic: the reward model's weights, or the policy's trunk with a zero head."""
+    critic_init: Literal["auto", "reward", "zero"] = "auto"
+    """Start of the critic: the reward model's weights, or the policy's trunk with a zero head.
+    auto: reward where it reads the policy's tokens, zero with a ready-made `reward_model`."""
     max_grad_norm: Positive = 1.0
     clip_range: Positive = 0.2
     dual_clip: Annotated[float, Field(gt=1.0)] | None = None
@@ -235,7 +245,8 @@ class PPOConfig(Section):
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     normalise_reward: bool = True
-    """Scores use the mean and deviation that the reward stage measured on demonstrations."""
+    """Scores are in deviations from the mean over demonstrations (data.instructions): as the reward
+    stage measured them, or as PPO measures those of a `reward_model` at its start."""
     reward_clip: Positive | None = None
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
@@ -260,6 +271,20 @@ class PPOConfig(Section):
     def minibatch_size(self) -> int:
         """Episodes of one optimiser step."""
         return self.rollout_batch_size // self.minibatches
+
+    @field_validator("reward_model", mode="before")
+    @classmethod
+    def _bare_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _critic_reads_the_policys_tokens(self) -> Self:
+        if self.reward_model is not None and self.critic_init == "reward":
+            raise ValueError(
+                "critic_init=reward: the critic reads the policy's tokens, and reward_model reads "
+                "its own; use critic_init=zero"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:

@@ -10,7 +10,7 @@ from typing import Any
 
 from align.artifacts import Artifact
 from align.checkpoints import Checkpoints
-from align.config import DataSource, Recipe
+from align.config import DataSource, ModelSource, Recipe
 from align.tracking import Tracker
 
 
@@ -41,6 +41,10 @@ def _no_data(recipe: Recipe) -> dict[str, DataSource | None]:
     return {}
 
 
+def _no_models(recipe: Recipe) -> dict[str, ModelSource]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the chain. `run` imports the heavy libraries, so that asking costs nothing."""
@@ -52,6 +56,8 @@ class Stage:
     parents: tuple[str, ...] | Callable[[Recipe], tuple[str, ...]] = ()
     data: Callable[[Recipe], dict[str, DataSource | None]] = _no_data
     """Sources by their key under `data`; None where the recipe lacks one."""
+    models: Callable[[Recipe], dict[str, ModelSource]] = _no_models
+    """Ready-made models by their key in the recipe, besides `model`."""
     headline: tuple[str, ...] = ()
     """Metric keys shown live."""
     checkpoint_every: Callable[[Recipe], int] | None = None

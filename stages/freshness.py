@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from align.artifacts import Artifact, quarantine, read_artifact
-from align.config import DataSource, Recipe
+from align.config import DataSource, ModelSource, Recipe
 from align.errors import ConfigError, CorruptArtifactError, DataError
 from align.hashing import HashCache, code_files, path_hash
 from align.manifest import MANIFEST, changes, check_handoff, fingerprint, flatten
@@ -112,8 +112,9 @@ def stage_inputs(
     for key in stage.borrowed:
         section, _, name = key.partition(".")
         inputs |= flatten({name: getattr(recipe, section).model_dump()[name]}, section)
-    inputs |= flatten(recipe.model.model_dump(exclude={"path"}), "model")
-    inputs["model.path"] = model_identity(recipe, cache)
+    for name, model in {"model": recipe.model, **stage.models(recipe)}.items():
+        inputs |= flatten(model.model_dump(exclude={"path"}), name)
+        inputs[f"{name}.path"] = model_identity(name, model, cache)
     for name, source in stage.data(recipe).items():
         if source is None:
             raise ConfigError(
@@ -128,15 +129,14 @@ def stage_inputs(
     return inputs
 
 
-def model_identity(recipe: Recipe, cache: HashCache) -> str:
+def model_identity(name: str, model: ModelSource, cache: HashCache) -> str:
     """Return the content hash of a local model, or the name of a pinned one on the hub."""
-    model = recipe.model
     if model.revision is not None:
         return model.path
     if not Path(model.path).is_dir():
         raise ConfigError(
-            f"model.path={model.path}: no such folder; give a local model, or a hub name "
-            "together with model.revision"
+            f"{name}.path={model.path}: no such folder; give a local model, or a hub name "
+            f"together with {name}.revision"
         )
     return path_hash(Path(model.path), cache)
 
@@ -185,8 +185,8 @@ def write_dependencies(
     local = [Path(s.path) for s in sources if s.revision is None]
     code = code_files(stage.module, root=ROOT, cache=HashCache(), plumbing=PLUMBING)
     files = [recipe_path, *local, *(ROOT / name for name in code)]
-    if recipe.model.revision is None:
-        files.append(Path(recipe.model.path) / "config.json")
+    models = (recipe.model, *stage.models(recipe).values())
+    files += [Path(model.path) / "config.json" for model in models if model.revision is None]
     target = _escape(manifest)
     names = list(dict.fromkeys(_escape(path) for path in files))
     wanted = str(recipe_path).replace("$", "$$")

@@ -17,6 +17,7 @@ from align.readout import final_scores, trunk_of
 from align.roles import Roles
 from align.rollout import Sample, collate
 from align.types import Sequences
+from stages.scoring import Scoring
 from stages.trl_support import Base
 
 Ids = list[int]
@@ -51,24 +52,31 @@ def on_our_terms(trainer_class: type[Any]) -> type[Any]:
 class Scorer:
     """The reward model alone, with what `align.ppo.score` asks of PPO's roles, computed alike."""
 
-    def __init__(self, base: Base, config: PPOConfig) -> None:
-        reward, full = base.context.parents["reward"], base.lora is None
-        self.device = base.device
-        self.lowered = base.arithmetic if full and base.arithmetic != torch.float32 else None
-        self.model = models.load_reward_model(
-            reward.model,
-            pad_id=base.tokenizer.pad_token_id,
-            dtype="float32" if full else base.context.recipe.model.dtype,
-            device=base.device,
-        )
-        mean, std = reward.manifest.reward_mean, reward.manifest.reward_std
-        assert mean is not None and std is not None, "the reward stage publishes both"
-        self.reward_mean, self.reward_std = (mean, std) if config.normalise_reward else (0.0, 1.0)
+    def __init__(self, base: Base, told: Scoring) -> None:
+        self.device, self.scorer = base.device, told.scorer or own_scorer(base)
+        self.reward_mean, self.reward_std = told.mean, told.std
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:
-        with torch.autocast(self.device.type, dtype=self.lowered, enabled=bool(self.lowered)):
-            return final_scores(trunk_of(self.model), getattr(self.model, models.HEAD), sequences)
+        return self.scorer(sequences)
+
+
+def own_scorer(base: Base) -> Callable[[Sequences], Tensor]:
+    """The reward stage's model on the policy's tokens, in the arithmetic that PPO computes in."""
+    full = base.lora is None
+    lowered = base.arithmetic if full and base.arithmetic != torch.float32 else None
+    model = models.load_reward_model(
+        base.context.parents["reward"].model,
+        pad_id=base.tokenizer.pad_token_id,
+        dtype="float32" if full else base.context.recipe.model.dtype,
+        device=base.device,
+    )
+
+    def scores(sequences: Sequences) -> Tensor:
+        with torch.autocast(base.device.type, dtype=lowered, enabled=bool(lowered)):
+            return final_scores(trunk_of(model), getattr(model, models.HEAD), sequences)
+
+    return scores
 
 
 def reward_function(

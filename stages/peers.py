@@ -17,8 +17,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from align.config import DataSource, PPOConfig, Recipe
+from align.config import PPOConfig
 from align.data import load_prompts
+from stages import reward_source
 from stages.contract import Stage, StageContext, StageResult
 
 ANSWERS = {"rloo": 4, "grpo": 8}
@@ -26,14 +27,10 @@ ANSWERS = {"rloo": 4, "grpo": 8}
 TERMS = (
     *("lora", "iterations", "rollout_batch_size", "epochs", "minibatches", "micro_batch_size"),
     *("learning_rate", "lr_schedule", "adam_eps", "max_grad_norm", "clip_range", "kl_coef"),
-    *("normalise_reward", "reward_clip", "missing_eos", "missing_eos_penalty"),
+    *("reward_model", "normalise_reward", "reward_clip", "missing_eos", "missing_eos_penalty"),
     *("temperature", "max_new_tokens", "probe_prompts"),
 )
 """Settings of `ppo` that hold for its peers."""
-
-
-def data(recipe: Recipe) -> dict[str, DataSource | None]:
-    return {"prompts": recipe.data.prompts}
 
 
 def run_rloo(context: StageContext) -> StageResult:
@@ -58,15 +55,17 @@ def run(
     from align import chat, models, probe
     from stages import peer_trainers as peer
     from stages import trl_support as support
+    from stages.scoring import scoring
 
     # 1. Encode the prompts, load the policy and the reward model.
     base = support.Base.of(context, method)
-    trained_on, _ = probe.hold_back(rows, config.probe_prompts)
+    told = scoring(base, rows)
+    trained_on, held = probe.hold_back(told.rows, config.probe_prompts)
     encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
     prompts = support.within(encoded, len, base.max_length - config.max_new_tokens, "prompts")
     policy, pad_id = base.load(), base.tokenizer.pad_token_id
     stop_ids = models.stop_ids(base.tokenizer, policy)
-    scorer = peer.Scorer(base, config)
+    scorer = peer.Scorer(base, told)
 
     # 2. Train.
     published = policy.generation_config
@@ -91,7 +90,7 @@ def run(
     policy.generation_config = published
     base.publish(trainer.model)
     metrics[f"{method}/data/rows"] = len(rows)
-    metrics[f"{method}/data/too_long"] = len(encoded) - len(prompts)
+    metrics[f"{method}/data/too_long"] = len(rows) - len(held) - len(prompts)
     return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
 
 
@@ -135,8 +134,9 @@ def stage(method: str, run_method: Callable[[StageContext], StageResult]) -> Sta
         run_method,
         section=method,
         borrowed=tuple(f"ppo.{name}" for name in TERMS),
-        parents=("sft", "reward"),
-        data=data,
+        parents=reward_source.parents,
+        data=reward_source.data,
+        models=reward_source.ready_made,
         headline=(f"{method}/reward/score", f"{method}/train/kl", f"{method}/train/entropy"),
     )
 

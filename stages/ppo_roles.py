@@ -12,32 +12,34 @@ from align import models
 from align.errors import ConfigError
 from align.roles import SeparateRoles, SharedRoles
 from stages.contract import StageContext
+from stages.scoring import Scoring
 from stages.trl_support import Base
 
 
-def build_roles(base: Base) -> SharedRoles | SeparateRoles:
+def build_roles(base: Base, told: Scoring) -> SharedRoles | SeparateRoles:
     """Policy, reference, critic and reward model: adapters on one base, or full models."""
-    context = base.context
+    context, config = base.context, base.context.recipe.ppo
     torch.manual_seed(context.seed)  # adapters start at random
-    config, reward = context.recipe.ppo, context.parents["reward"]
     policy = base.load()
+    zero = config.critic_init == "zero" or told.scorer is not None
     kwargs: dict[str, Any] = {
         "pad_id": base.tokenizer.pad_token_id,
         "stop_ids": models.stop_ids(base.tokenizer, policy),
-        "critic_init": config.critic_init,
+        "critic_init": "zero" if zero else "reward",
+        "reward_mean": told.mean,
+        "reward_std": told.std,
     }
-    if config.normalise_reward:
-        handoff = reward.manifest
-        kwargs |= {"reward_mean": handoff.reward_mean, "reward_std": handoff.reward_std}
     lora = None if config.lora is None else models.lora_config(config.lora, task="causal")
     if shared(context):
-        assert lora is not None and reward.adapter is not None
-        return SharedRoles(policy, lora, reward_adapter=reward.adapter, **kwargs)
+        assert lora is not None
+        adapter = told.scorer or context.parents["reward"].adapter
+        assert adapter is not None
+        return SharedRoles(policy, lora, reward_adapter=adapter, **kwargs)
     trained: PreTrainedModel | PeftModel = policy
     if config.lora is not None:
         trained = models.add_lora(policy, config.lora, task="causal")
-    scorer = models.load_reward_model(
-        reward.model,
+    scorer = told.scorer or models.load_reward_model(
+        context.parents["reward"].model,
         pad_id=base.tokenizer.pad_token_id,
         dtype=context.recipe.model.dtype if lora is not None else "float32",  # the critic's start
         device=base.device,
@@ -49,9 +51,10 @@ def build_roles(base: Base) -> SharedRoles | SeparateRoles:
 
 
 def shared(context: StageContext) -> bool:
-    """Whether one base carries all roles: that takes LoRA here and in the reward stage."""
-    config, reward = context.recipe.ppo, context.parents["reward"]
-    possible = config.lora is not None and reward.adapter is not None
+    """Whether one base carries all roles: that takes LoRA here and in the reward stage, if any."""
+    config, reward = context.recipe.ppo, context.parents.get("reward")
+    adapted = reward is None or reward.adapter is not None
+    possible = config.lora is not None and adapted
     if config.layout == "shared" and not possible:
         missing = (
             "ppo.lora is not set" if config.lora is None else "reward was trained without LoRA"

@@ -17,10 +17,8 @@ from statistics import fmean, pstdev
 
 from align.config import DataSource, Recipe
 from align.data import Instruction, Preference, load_instructions, load_preferences, untrained
+from stages.reward_source import evenly
 from stages.runner import Stage, StageContext, StageResult, main
-
-NORMALISED_OVER = 1000
-"""Demonstrations, evenly spaced, over which mean and deviation of the score are taken."""
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -36,7 +34,7 @@ def run(context: StageContext) -> StageResult:
 
     from trl import RewardConfig, RewardTrainer
 
-    from align import chat, models
+    from align import chat, models, text_scorer
     from stages import trl_support as support
 
     # 2. Encode.
@@ -54,6 +52,7 @@ def run(context: StageContext) -> StageResult:
     # 3. Train.
     model = base.load("reward")
     models.disable_dropout(model)
+    setattr(model.config, text_scorer.SCORE_AT, text_scorer.STOP)
     trainer = support.trainer(
         RewardTrainer, RewardConfig, base, examples, task="reward", model=model
     )
@@ -64,8 +63,7 @@ def run(context: StageContext) -> StageResult:
     def score(sequences: Sequence[Sequence[int]]) -> list[float]:
         return models.reward_scores(trainer.model, sequences, pad_id=base.tokenizer.pad_token_id)
 
-    step = max(1, len(demonstrations) // NORMALISED_OVER)
-    shown = [chat.encode(base.tokenizer, row.messages)[0] for row in demonstrations[::step]]
+    shown = [chat.encode(base.tokenizer, row.messages)[0] for row in evenly(demonstrations)]
     scores = score(support.within(shown, len, base.max_length, "instructions"))
     metrics |= {"reward/score/mean": fmean(scores), "reward/score/std": pstdev(scores)}
     if heldout:

@@ -15,15 +15,12 @@ from typing import Any
 
 from align.config import DataSource, Recipe
 from align.data import load_preferences, load_prompts
+from stages import reward_source
 from stages.peers import GRPO, RLOO
 from stages.runner import Stage, StageContext, StageResult, main
 
 STEP_ZERO_TOLERANCE = 1e-4
 """Nats; TRL logs four decimals."""
-
-
-def ppo_data(recipe: Recipe) -> dict[str, DataSource | None]:
-    return {"prompts": recipe.data.prompts}
 
 
 def run_ppo(context: StageContext) -> StageResult:
@@ -36,13 +33,15 @@ def run_ppo(context: StageContext) -> StageResult:
     from stages import trl_support as support
     from stages.ppo_roles import build_roles
     from stages.ppo_watch import build_watch
+    from stages.scoring import scoring
 
     base = support.Base.of(context, "ppo")
-    trained_on, held = hold_back(rows, config.probe_prompts)
+    told = scoring(base, rows)
+    trained_on, held = hold_back(told.rows, config.probe_prompts)
     encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
     longest = base.max_length - config.max_new_tokens
     prompts = support.within(encoded, len, longest, "prompts")
-    roles = build_roles(base)
+    roles = build_roles(base, told)
     watch = build_watch(base, roles, held)
     checkpoints = context.checkpoints
     assert checkpoints is not None, "the runner makes them for a stage with checkpoint_every"
@@ -58,7 +57,8 @@ def run_ppo(context: StageContext) -> StageResult:
         )
     base.publish(roles.trained_policy())
     metrics |= {"ppo/data/rows": len(rows), "ppo/data/held_back": len(held)}
-    metrics |= {"ppo/data/too_long": len(encoded) - len(prompts)}
+    metrics |= {"ppo/data/too_long": len(rows) - len(held) - len(prompts)}
+    metrics |= {"ppo/score/mean": told.mean, "ppo/score/std": told.std}
     return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
 
 
@@ -112,8 +112,9 @@ PPO = Stage(
     name="ppo",
     run=run_ppo,
     section="ppo",
-    parents=("sft", "reward"),
-    data=ppo_data,
+    parents=reward_source.parents,
+    data=reward_source.data,
+    models=reward_source.ready_made,
     headline=("ppo/reward/score", "ppo/kl/sequence", "ppo/response/length"),
     checkpoint_every=lambda recipe: recipe.ppo.checkpoint_every,
 )

@@ -68,11 +68,16 @@ class Base:
 
     @property
     def max_length(self) -> int:
-        """Tokens of prompt and answer; PPO and its peers go as far as the reward model has read."""
-        section = self.section
+        """Tokens of prompt and answer; PPO and its peers go as far as the reward model has read.
+
+        With a ready-made reward model, as far as the policy has: the reward model's own limit is in
+        its own tokens.
+        """
+        section, parents = self.section, self.context.parents
         if isinstance(section, TrainerSection):
             return section.max_length
-        return int(self.context.parents["reward"].manifest.config["reward"]["max_length"])
+        name = "reward" if "reward" in parents else "sft"
+        return int(parents[name].manifest.config[name]["max_length"])
 
     @property
     def arithmetic(self) -> torch.dtype:

@@ -1,0 +1,41 @@
+"""Where scores come from: the reward stage, or a ready-made reward model (`ppo.reward_model`).
+
+PPO, its peers and the evaluation ask the same one. Loads no heavy library: what a stage needs is
+asked also when nothing is to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from align.config import DataSource, ModelSource, Recipe
+
+KEY = "ppo.reward_model"
+NORMALISED_OVER = 1000
+"""Demonstrations, evenly spaced, over which mean and deviation of the score are taken."""
+Row = TypeVar("Row")
+
+
+def parents(recipe: Recipe) -> tuple[str, ...]:
+    """The SFT policy, and the reward stage where it is the one that scores."""
+    return ("sft",) if recipe.ppo.reward_model is not None else ("sft", "reward")
+
+
+def ready_made(recipe: Recipe) -> dict[str, ModelSource]:
+    """The reward model that the recipe names, by its key."""
+    model = recipe.ppo.reward_model
+    return {} if model is None else {KEY: model}
+
+
+def data(recipe: Recipe) -> dict[str, DataSource | None]:
+    """Prompts, and the demonstrations over which a ready-made model's scores are normalised."""
+    sources = {"prompts": recipe.data.prompts}
+    if recipe.ppo.reward_model is not None and recipe.ppo.normalise_reward:
+        sources["instructions"] = recipe.data.instructions
+    return sources
+
+
+def evenly(rows: Sequence[Row]) -> Sequence[Row]:
+    """About NORMALISED_OVER of the rows, evenly spaced."""
+    return rows[:: max(1, len(rows) // NORMALISED_OVER)]
