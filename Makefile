@@ -24,6 +24,9 @@ made = $(run)/$(1)/manifest.json
 policies := $(shell { cat '$(RECIPE)'; echo '$(SET)'; } 2>/dev/null | sed -n \
   -e 's/^[a-z: {]*policies: *\[\([^]]*\)\].*/\1/p' -e 's/.*policies=[^[]*\[\([^]]*\)\].*/\1/p' | tail -n 1)
 trained := $(filter dpo ppo rloo grpo,$(subst $(comma), ,$(or $(policies),dpo ppo)))
+# The reward stage, unless `ppo.reward_model` of the recipe, or of SET, names a ready-made one.
+scorer := $(if $(shell { cat '$(RECIPE)'; echo '$(SET)'; } 2>/dev/null | sed -n \
+  -e '/reward_model[:=] *\(null\|~\)/d' -e '/^[a-z0-9_:{},. ]*reward_model:/p' -e '/reward_model[.a-z]*=/p'),,reward)
 # What every stage waits for; with SET the stage itself decides whether there is something to do.
 inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 
@@ -88,16 +91,16 @@ $(call made,reward): $(inputs) $(call made,sft)
 $(call made,dpo): $(inputs) $(call made,sft)
 	@$(call stage,rlhf,method=dpo)
 
-$(call made,ppo): $(inputs) $(call made,sft) $(call made,reward)
+$(call made,ppo): $(inputs) $(foreach s,sft $(scorer),$(call made,$(s)))
 	@$(call stage,rlhf,method=ppo)
 
-$(call made,rloo): $(inputs) $(call made,sft) $(call made,reward)
+$(call made,rloo): $(inputs) $(foreach s,sft $(scorer),$(call made,$(s)))
 	@$(call stage,rlhf,method=rloo)
 
-$(call made,grpo): $(inputs) $(call made,sft) $(call made,reward)
+$(call made,grpo): $(inputs) $(foreach s,sft $(scorer),$(call made,$(s)))
 	@$(call stage,rlhf,method=grpo)
 
-$(call made,evaluate): $(inputs) $(foreach s,sft reward $(trained),$(call made,$(s)))
+$(call made,evaluate): $(inputs) $(foreach s,sft $(scorer) $(trained),$(call made,$(s)))
 	@$(call stage,evaluate)
 
 $(call made,report): $(inputs) $(call made,evaluate)

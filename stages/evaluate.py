@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from align.config import ALIGNED, BEST_OF_N, POLICIES, DataSource, Recipe
+from stages import reward_source
 from stages.runner import Stage, StageContext, StageResult, main
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ TEXT = "summary.txt"
 
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
-    """SFT is the reference, the reward model a judge; the base comes from the recipe."""
-    return ("sft", "reward", *(name for name in recipe.evaluate.policies if name in ALIGNED))
+    """SFT is the reference, PPO's reward model a judge; the base comes from the recipe."""
+    aligned = [name for name in recipe.evaluate.policies if name in ALIGNED]
+    return (*reward_source.parents(recipe), *aligned)
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -45,6 +47,7 @@ def run(context: StageContext) -> StageResult:
     from align.evaluation.reward_card import reward_card
     from align.evaluation.summary import FORMAT, headlines, summarise
     from align.report.terminal import table
+    from stages.scoring import judge, ready_made
 
     recipe, config = context.recipe, context.recipe.evaluate
     tokenizer = models.load_tokenizer(context.parents["sft"].model)
@@ -52,10 +55,14 @@ def run(context: StageContext) -> StageResult:
     # 1 read prompts and pairs
     sft = _load(context, "sft")
     limit = getattr(sft.config, "max_position_embeddings", None)
-    assert recipe.data.evaluation is not None
-    exam = read_exam(recipe.data.evaluation, tokenizer, config, limit=limit, seed=context.seed)
+    scorer = ready_made(context)
+    fits = None if scorer is None else scorer.fits
+    room = None if scorer is None else partial(scorer.fits, room=config.max_new_tokens)
+    source = recipe.data.evaluation
+    assert source is not None
+    exam = read_exam(source, tokenizer, config, limit=limit, seed=context.seed, fits=room)
     heldout, trained = recipe.data.preferences_heldout, recipe.data.preferences
-    pairs = read_pairs(heldout, trained, tokenizer, limit=limit)
+    pairs = read_pairs(heldout, trained, tokenizer, limit=limit, fits=fits)
 
     # 2 answer, one policy in memory at a time
     models.fit_embeddings(sft, tokenizer)
@@ -66,15 +73,7 @@ def run(context: StageContext) -> StageResult:
     del sft
 
     # 3 score with the reward model
-    judge = models.load_reward_model(
-        context.parents["reward"].model,
-        pad_id=tokenizer.pad_token_id,
-        dtype=recipe.model.dtype,
-        device=device,
-    )
-    score = partial(
-        models.reward_scores, judge, pad_id=tokenizer.pad_token_id, batch_size=config.batch_size
-    )
+    score = judge(context, tokenizer, scorer)
     exam.reward(chain(*sheets.values(), filter(None, [pool])), score)
     if pool is not None:  # greedy answers are equal, and so is the best of them
         sheets[BEST_OF_N] = Sheet(pool.best_of(config.best_of_n), sheets["sft"].greedy)
@@ -141,6 +140,7 @@ STAGE = Stage(
     section="evaluate",
     parents=parents,
     data=data,
+    models=reward_source.ready_made,
     run=run,
     headline=tuple(f"evaluate/gold/{name}" for name in POLICIES),
     text=TEXT,

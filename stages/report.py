@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
+from stages import reward_source
 from stages.runner import Stage, StageContext, StageResult, main
 
 TEXT = "report.txt"
@@ -20,7 +21,7 @@ ORDER = ("sft", "reward", "dpo", "ppo", "rloo", "grpo")
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
     """The evaluation, and every stage it rests on for its curves."""
-    used = {"sft", "reward", *recipe.evaluate.policies}
+    used = {*reward_source.parents(recipe), *recipe.evaluate.policies}
     return ("evaluate", *(name for name in ORDER if name in used))
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import NamedTuple, TypeVar
 
-import torch
+from transformers import PreTrainedTokenizerBase
 
-from align import chat
+from align import chat, models
 from align.data import Instruction, Prompt, load_instructions
 from align.errors import DataError
+from align.evaluation.exam import Score
 from align.roles.retelling import Retelling
 from align.text_scorer import TextScorer
 from stages.contract import StageContext
@@ -33,7 +34,7 @@ class Scoring(NamedTuple):
 def scoring(base: Base, rows: Sequence[Prompt]) -> Scoring:
     """Make ready what scores the answers to `rows`; a row that it cannot read is told of."""
     context, config = base.context, base.context.recipe.ppo
-    model = ready_made(context, base.device)
+    model = ready_made(context)
     if model is None:
         return Scoring(list(rows), None, *moments(context, None))
     kept = readable(model, rows, "prompts", room=config.max_new_tokens)
@@ -41,13 +42,32 @@ def scoring(base: Base, rows: Sequence[Prompt]) -> Scoring:
     return Scoring(kept, Retelling(model, base.tokenizer, talks), *moments(context, model))
 
 
-def ready_made(context: StageContext, device: torch.device) -> TextScorer | None:
+def ready_made(context: StageContext) -> TextScorer | None:
     """The reward model that the recipe names, if it names one."""
     recipe = context.recipe
     if (source := recipe.ppo.reward_model) is None:
         return None
-    dtype = recipe.model.dtype
+    dtype, device = recipe.model.dtype, models.find_device(recipe.model.device)
     return TextScorer.load(source.path, revision=source.revision, dtype=dtype, device=device)
+
+
+def judge(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, model: TextScorer | None
+) -> Score:
+    """What scores the answers of an evaluation, in batches of its size: as in PPO, the same one."""
+    size = context.recipe.evaluate.batch_size
+    if model is not None:
+        return lambda replies: model.scores([reply.talk for reply in replies], batch_size=size)
+    pad_id = int(tokenizer.pad_token_id)
+    own = models.load_reward_model(
+        context.parents["reward"].model,
+        pad_id=pad_id,
+        dtype=context.recipe.model.dtype,
+        device=models.find_device(context.recipe.model.device),
+    )
+    return lambda replies: models.reward_scores(
+        own, [reply.ids for reply in replies], pad_id=pad_id, batch_size=size
+    )
 
 
 def moments(context: StageContext, model: TextScorer | None) -> tuple[float, float]:

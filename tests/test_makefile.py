@@ -108,6 +108,26 @@ def test_the_evaluation_waits_for_the_policies_that_it_names(project, line, sett
     assert ran == ["sft", "reward", *trained, "evaluate"]
 
 
+@pytest.mark.parametrize(
+    ("line", "settings", "own"),
+    [
+        ("ppo:\n  kl_coef: 0.1\n  reward_model: folder", "", False),
+        ("ppo:\n  reward_model:\n    path: hub/name\n    revision: abc", "", False),
+        ("ppo: {kl_coef: 0.1, reward_model: folder}", "", False),
+        ("ppo: {reward_model: null}", "", True),
+        ("ppo: {kl_coef: 0.1} # reward_model: folder", "ppo.epochs=2", True),
+        ("", "ppo.reward_model=folder", False),
+        ("", "ppo.reward_model.path=hub/name ppo.reward_model.revision=abc", False),
+    ],
+)
+def test_the_reward_stage_is_made_unless_a_ready_made_model_scores(project, line, settings, own):
+    with Path("r.yaml").open("a") as file:
+        file.write(f"{line}\n")
+    ran = make("evaluate", f"SET={settings}")
+    assert ran == ["sft", *(["reward"] if own else []), "dpo", "ppo", "evaluate"]
+    assert ("reward" in make("rloo", "RUN=other", f"SET={settings}")) == own
+
+
 def test_run_names_the_folder_and_the_recipe_names_the_run(project):
     make("sft", "RUN=other")
     assert Path("runs/other/sft/manifest.json").exists()

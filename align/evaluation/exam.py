@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from align.chat import prompt_ids
+from align.chat import decode, prompt_ids
 from align.config import DataSource, EvaluateConfig
 from align.data import Prompt, load_prompts
+from align.data.rows import Message
 from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.scoring import Answers, Decoding, answer, kl_to_reference
@@ -21,8 +22,18 @@ from align.judges import judge
 
 KL_ANSWERS = 512
 """Answers whose KL is measured, if there are that many: whole distributions need few of them."""
-Score = Callable[[list[list[int]]], list[float]]
-"""Token sequences → rewards."""
+
+
+class Reply(NamedTuple):
+    """An answered prompt: for a judge of the policy's tokens, and for one that reads text."""
+
+    ids: list[int]
+    talk: list[Message]
+
+
+Score = Callable[[list[Reply]], list[float]]
+Fits = Callable[[list[Message]], bool]
+"""Whether the reward model can read all of a conversation."""
 
 
 @dataclass
@@ -164,9 +175,15 @@ class Exam:
     def reward(self, answers: Iterable[Answered], score: Score) -> None:
         """Add the rewards; an answer that was cut is scored where it was cut."""
         for answered in answers:
-            pairs = zip(self.ids, answered.answers, strict=True)
-            flat = iter(score([ids + sample.response for ids, its in pairs for sample in its]))
+            flat = iter(score(list(self._replies(answered.answers))))
             answered.reward = [[next(flat) for _ in its] for its in answered.answers]
+
+    def _replies(self, answers: Answers) -> Iterator[Reply]:
+        for prompt, ids, its in zip(self.prompts, self.ids, answers, strict=True):
+            for sample in its:
+                text = decode(self.tokenizer, sample.response)
+                talk = [*prompt.messages, {"role": "assistant", "content": text}]
+                yield Reply(ids + sample.response, talk)
 
     def rows(self, sheets: Mapping[str, Sheet]) -> Iterator[dict[str, Any]]:
         """One row per prompt with all answers, for samples.jsonl."""
@@ -195,8 +212,9 @@ def read_exam(
     *,
     limit: int | None,
     seed: int,
+    fits: Fits | None = None,
 ) -> Exam:
-    """Read the prompts; those that would not fit into the model are left out and counted.
+    """Read the prompts; those that would not fit into a model are left out and counted.
 
     With fewer `max_prompts` than rows the prompts are drawn by the seed and kept in their order.
     """
@@ -208,11 +226,16 @@ def read_exam(
         prompts = [prompts[row] for row in sorted(drawn)]
     encoded = [(prompt, prompt_ids(tokenizer, prompt.messages)) for prompt in prompts]
     room = float("inf") if limit is None else limit - config.max_new_tokens
-    kept = [(prompt, ids) for prompt, ids in encoded if len(ids) <= room]
+    kept = [
+        (prompt, ids)
+        for prompt, ids in encoded
+        if len(ids) <= room and (fits is None or fits(prompt.messages))
+    ]
     if not kept:
         raise DataError(
-            f"{source.path}: no prompt fits into the model's {limit} positions beside "
-            f"evaluate.max_new_tokens={config.max_new_tokens}; lower it or shorten the prompts"
+            f"{source.path}: no prompt fits into the policy ({limit} positions) and the reward "
+            f"model beside evaluate.max_new_tokens={config.max_new_tokens}; lower it or shorten "
+            "the prompts"
         )
     left_out = len(encoded) - len(kept)
     if left_out:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from align.chat import encode, prompt_ids
 from align.config import DataSource
 from align.data import Preference, load_preferences, prompt_key, untrained
-from align.evaluation.exam import Score, warn
+from align.evaluation.exam import Fits, Reply, Score, warn
 from align.evaluation.reward_card import ScoredPair
 
 
@@ -34,6 +34,7 @@ def read_pairs(
     tokenizer: PreTrainedTokenizerBase,
     *,
     limit: int | None,
+    fits: Fits | None = None,
 ) -> Pairs:
     """Read the held-out pairs.
 
@@ -52,7 +53,11 @@ def read_pairs(
         )
         pairs.append(Pair(row, chosen, rejected, len(prompt_ids(tokenizer, row.prompt))))
     room = float("inf") if limit is None else limit
-    kept = [pair for pair in pairs if max(len(pair.chosen), len(pair.rejected)) <= room]
+    kept = [
+        pair
+        for pair in pairs
+        if all(len(r.ids) <= room and (fits is None or fits(r.talk)) for r in replies(pair))
+    ]
     left_out = {"trained_on": len(rows) - len(new), "too_long": len(pairs) - len(kept)}
     for why, count in left_out.items():
         if count:
@@ -62,8 +67,7 @@ def read_pairs(
 
 def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
     """Score both answers of every pair."""
-    chosen = score([pair.chosen for pair in pairs])
-    rejected = score([pair.rejected for pair in pairs])
+    chosen, rejected = (score(list(side)) for side in zip(*map(replies, pairs), strict=True))
     return [
         ScoredPair(
             prompt=prompt_key(pair.row.prompt),
@@ -76,3 +80,10 @@ def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
         )
         for pair, better, worse in zip(pairs, chosen, rejected, strict=True)
     ]
+
+
+def replies(pair: Pair) -> tuple[Reply, Reply]:
+    """The chosen answer and the rejected one, as what a judge is given."""
+    texts = (pair.row.chosen, pair.row.rejected)
+    better, worse = ([*pair.row.prompt, {"role": "assistant", "content": t}] for t in texts)
+    return Reply(pair.chosen, better), Reply(pair.rejected, worse)

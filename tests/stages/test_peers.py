@@ -19,6 +19,7 @@ from stages.contract import StageContext
 from stages.peer_trainers import check_start
 from stages.peers import as_in_ppo, divisor, enough
 from stages.ppo_roles import build_roles
+from stages.scoring import scoring
 from stages.trl_support import Base
 from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights
@@ -112,7 +113,7 @@ def test_two_rollouts_move_the_sft_policy_by_the_score_that_ppo_maximises(
 
     encoded = {tuple(prompt_ids(row["prompt"])) for row in rows()}
     base = Base.of(context(world), "ppo")
-    roles, config = build_roles(base), base.context.recipe.ppo
+    roles, config = build_roles(base, scoring(base, [])), base.context.recipe.ppo
     assert len(seen) == 2
     for prompts, answers, rewards in seen:
         assert {tuple(prompt) for prompt in prompts} <= encoded

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from align.chat import prompt_ids
+from align.chat import decode, prompt_ids
 from align.config import EvaluateConfig
 from align.data import Prompt
-from align.evaluation.exam import Answered, Exam, content
+from align.evaluation.exam import Answered, Exam, Reply, content
 from align.rollout import Sample
 from tests import tiny
 
@@ -41,16 +41,20 @@ def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
     policy = tiny.llama(2)
     sheet = paper.sit(policy, policy, stop_ids=list(range(1, 300, 8)))
     given: list[list[int]] = []
+    told: list[list[dict[str, str]]] = []
 
-    def score(sequences: list[list[int]]) -> list[float]:
-        given.extend(sequences)
-        return [float(len(sequence)) for sequence in sequences]
+    def score(replies: list[Reply]) -> list[float]:
+        given.extend(reply.ids for reply in replies)
+        told.extend(reply.talk for reply in replies)
+        return [float(len(reply.ids)) for reply in replies]
 
     paper.reward(sheet, score)
     samples = [sample for its in sheet.sampled.answers for sample in its]
     assert {sample.finished for sample in samples} == {True, False}
     prompts = [ids for ids in paper.ids for _ in range(3)]
     assert given[:6] == [p + s.response for p, s in zip(prompts, samples, strict=True)]
+    assert [talk[:-1] for talk in told[:6:3]] == [prompt.messages for prompt in paper.prompts]
+    assert told[4][-1]["content"] == decode(paper.tokenizer, samples[4].response)
     assert sheet.sampled.reward is not None
     assert sheet.sampled.reward[1][2] == len(given[5])
 
@@ -88,7 +92,7 @@ def test_best_of_n_hands_in_what_the_reward_model_likes_best_of_each_n() -> None
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
     paper = exam(best_of_n=4)
     pool = paper.draw(sft, stop_ids=stops)
-    paper.reward([pool], lambda sequences: [float(sum(ids)) for ids in sequences])
+    paper.reward([pool], lambda replies: [float(sum(reply.ids)) for reply in replies])
     picked = pool.best_of(4)
     assert picked.reward is not None and pool.reward is not None
     for p, its in enumerate(pool.reward):

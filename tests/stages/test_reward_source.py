@@ -1,0 +1,182 @@
+"""PPO, its peers and the evaluation on a ready-made reward model, without the reward stage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from statistics import fmean, pstdev
+
+import pytest
+import torch
+
+from align import chat, models
+from align.hashing import HashCache
+from align.recipe import load_recipe
+from align.text_scorer import TextScorer
+from stages import pipeline, rlhf
+from stages.freshness import stage_inputs
+from tests import tiny, tiny_scorers
+from tests.stages.world import LORA, World, rows
+
+KINDS = ["decoder", "encoder"]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A world with an SFT policy, prompts to evaluate on, and no preferences at all."""
+    world = World(tmp_path_factory.mktemp("world"))
+    world.recipe["data"] = {
+        "instructions": world.recipe["data"]["instructions"],
+        "prompts": world.recipe["data"]["prompts"],
+        "evaluation": world.write("evaluation.jsonl", rows(4)),
+    }
+    world.recipe["evaluate"] = {"policies": ["sft", "ppo"], "max_new_tokens": 6, "bootstrap": 100}
+    world.recipe["ppo"] |= {"missing_eos": "subtract", "missing_eos_penalty": 0.0}
+    for kind in KINDS:
+        tiny_scorers.save(world.folder / kind, kind)
+    assert world.run("sft") == 0
+    return world
+
+
+@pytest.fixture
+def world(grown, tmp_path):
+    """Another run in the same world."""
+    shutil.copytree(grown.folder, tmp_path, dirs_exist_ok=True)
+    world = World(tmp_path)
+    world.recipe = json.loads(json.dumps(grown.recipe).replace(str(grown.folder), str(tmp_path)))
+    return world
+
+
+def recipe_of(world):
+    path = world.folder / "recipe.yaml"
+    path.write_text(json.dumps(world.recipe), "utf-8")
+    return load_recipe(path)
+
+
+def demonstrations():
+    return [
+        [
+            {"role": "user", "content": row["prompt"]},
+            {"role": "assistant", "content": row["chosen"]},
+        ]
+        for row in rows()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lora"), [("decoder", None), ("encoder", LORA), ("decoder", LORA)]
+)
+def test_ppo_and_evaluation_run_without_a_reward_stage(world, kind, lora):
+    """P31: from the SFT policy to the table; the scale is that of the demonstrations."""
+    world.recipe["ppo"] |= {"reward_model": str(world.folder / kind), "lora": lora}
+    assert world.run("ppo") == world.run("evaluate") == 0
+    manifest = world.manifest("ppo")
+    assert set(manifest["parents"]) == {"sft"}
+    assert set(world.manifest("evaluate")["parents"]) == {"sft", "ppo"}
+    scores = tiny_scorers.scorer(kind).scores(demonstrations())
+    mean, std = (manifest["metrics"][f"ppo/score/{name}"] for name in ("mean", "std"))
+    assert (mean, std) == pytest.approx((fmean(scores), pstdev(scores)), rel=1e-4)
+    for row in world.curve("ppo"):
+        expected = (row["ppo/reward/score"] - mean) / std
+        assert row["ppo/reward/normalised"] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    scorer = tiny_scorers.scorer(kind)
+    for line in (world.out("evaluate") / "samples.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        answer = row["answers"]["ppo"]["greedy"]
+        if answer["stopped"]:  # a text that was not cut inside a character
+            talk = [*row["prompt"], {"role": "assistant", "content": answer["text"].strip()}]
+            assert scorer.scores([talk])[0] == pytest.approx(answer["reward"], abs=1e-4)
+    assert not world.out("reward").exists()
+    assert [stage.name for stage in pipeline.needed(recipe_of(world))] == [
+        "sft",
+        "ppo",
+        "evaluate",
+        "report",
+    ]
+
+
+def test_rloo_is_scored_by_the_same_reward_model(world):
+    world.recipe["ppo"]["reward_model"] = str(world.folder / "decoder")
+    path = world.folder / "recipe.yaml"
+    path.write_text(json.dumps(world.recipe), "utf-8")
+    argv = [str(path), f"runs_dir={world.folder / 'runs'}", "method=rloo"]
+    from stages.runner import main
+
+    assert main(*rlhf.STAGES, argv=argv) == 0
+    assert set(world.manifest("rloo")["parents"]) == {"sft"}
+    raw = world.curve("rloo")[0]["rloo/reward/score"]
+    scores = tiny_scorers.scorer("decoder").scores(demonstrations())
+    assert abs(raw - fmean(scores)) < 6 * pstdev(scores)
+
+
+def test_the_fingerprint_goes_by_what_the_reward_model_is_not_by_where(world):
+    folder = world.folder / "decoder"
+    world.recipe["ppo"]["reward_model"] = {"path": str(folder)}
+
+    def inputs():
+        return stage_inputs(rlhf.PPO, recipe_of(world), {}, HashCache())
+
+    before = inputs()
+    assert str(world.folder) not in json.dumps(before)
+    world.recipe["ppo"]["reward_model"]["path"] = str(folder.rename(world.folder / "moved"))
+    assert inputs() == before
+    (world.folder / "moved" / "chat_template.jinja").write_text("{{ messages }}")
+    changed = inputs()
+    assert {name for name in before if before[name] != changed[name]} == {"ppo.reward_model.path"}
+    world.recipe["ppo"]["reward_model"] = {"path": "hub/name", "revision": "abc"}
+    assert inputs()["ppo.reward_model.path"] == "hub/name"
+    assert inputs()["ppo.reward_model.revision"] == "abc"
+
+
+def test_without_normalisation_scores_are_raw_and_no_demonstrations_are_needed(world):
+    world.recipe["ppo"]["reward_model"] = str(world.folder / "encoder")
+    assert rlhf.PPO.data(recipe_of(world)).keys() == {"prompts", "instructions"}
+    world.recipe["ppo"]["normalise_reward"] = False
+    assert rlhf.PPO.data(recipe_of(world)).keys() == {"prompts"}
+    assert world.run("ppo") == 0
+    for row in world.curve("ppo"):
+        assert row["ppo/reward/normalised"] == pytest.approx(row["ppo/reward/score"], rel=1e-5)
+
+
+def test_prompts_that_the_reward_model_cannot_read_are_left_out_and_counted(world, capsys):
+    """It reads 128 tokens; its tokens, not the policy's, are what counts."""
+    long = [{"prompt": "하" * 60, "chosen": "x"}, {"prompt": "short", "chosen": "x"}]
+    world.recipe["data"]["prompts"] = world.write("prompts.jsonl", [*long, *rows(3)])
+    world.recipe["ppo"]["reward_model"] = str(world.folder / "decoder")
+    assert world.run("ppo") == 0
+    told = "data.prompts: left out 1 rows longer than the 128 tokens that"
+    assert told in capsys.readouterr().out
+    assert world.manifest("ppo")["metrics"]["ppo/data/too_long"] == 1
+    world.recipe["data"]["prompts"] = world.write("prompts.jsonl", long[:1])
+    assert world.run("ppo") == 3
+    assert "all 1 rows are longer than the 128 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["ppo.reward_model=nowhere"], "ppo.reward_model.path=nowhere: no such folder"),
+        (
+            ["ppo.reward_model=x", "critic_init=reward"],
+            "critic_init=reward: the critic reads the policy's tokens",
+        ),
+        (["ppo.reward_model.path=x", "layout=shared"], "ppo.reward_model.path=x: no such folder"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(world, capsys, settings, told):
+    assert world.run("ppo", *settings) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
+
+
+def test_the_reward_stage_of_another_run_is_read_as_it_was_trained(world):
+    """R1: given as ready-made, it scores the very tokens that its own stage trained on."""
+    world.recipe["data"]["preferences"] = world.write("pairs.jsonl", rows())
+    assert world.run("reward") == 0
+    folder = world.out("reward") / "model"
+    tokenizer, cpu = tiny.tokenizer(), torch.device("cpu")
+    loaded = models.load_reward_model(folder, pad_id=0, device=cpu)
+    ids = [chat.encode(tokenizer, talk)[0] for talk in demonstrations()]
+    scores = TextScorer.load(folder, device=cpu).scores(demonstrations())
+    assert scores == pytest.approx(models.reward_scores(loaded, ids, pad_id=0), abs=1e-5)
