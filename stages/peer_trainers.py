@@ -13,7 +13,7 @@ from align import models, ppo
 from align.config import PPOConfig
 from align.errors import DivergedError
 from align.masks import position_ids
-from align.readout import final_scores, trunk_of
+from align.readout import computing_in, final_scores, trunk_of
 from align.roles import Roles
 from align.rollout import Sample, collate
 from align.types import Sequences
@@ -64,7 +64,7 @@ class Scorer:
 def own_scorer(base: Base) -> Callable[[Sequences], Tensor]:
     """The reward stage's model on the policy's tokens, in the arithmetic that PPO computes in."""
     full = base.lora is None
-    lowered = base.arithmetic if full and base.arithmetic != torch.float32 else None
+    arithmetic = base.arithmetic if full else None
     model = models.load_reward_model(
         base.context.parents["reward"].model,
         pad_id=base.tokenizer.pad_token_id,
@@ -73,7 +73,7 @@ def own_scorer(base: Base) -> Callable[[Sequences], Tensor]:
     )
 
     def scores(sequences: Sequences) -> Tensor:
-        with torch.autocast(base.device.type, dtype=lowered, enabled=bool(lowered)):
+        with computing_in(arithmetic, base.device):
             return final_scores(trunk_of(model), getattr(model, models.HEAD), sequences)
 
     return scores

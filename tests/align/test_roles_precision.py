@@ -83,3 +83,11 @@ def test_ppo_in_bfloat16_arithmetic_starts_at_its_reference():
     assert first["ppo/start/clip_fraction"] == 0
     with roles.sampling() as model:
         assert response_logits(model, tiny_roles.sequences()).dtype == BF16
+
+
+@pytest.mark.filterwarnings("error")
+def test_float32_arithmetic_is_that_of_the_weights():
+    plain, named = tiny_roles.separate(), tiny_roles.separate(arithmetic=torch.float32)
+    batch = tiny_roles.sequences()
+    assert torch.equal(named.policy_logits(batch), plain.policy_logits(batch))
+    assert torch.equal(named.scores(batch), plain.scores(batch))
