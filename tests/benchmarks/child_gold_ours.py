@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from align import ppo
+from align.checkpoints import Checkpoints
 from stages.contract import StageContext
 from stages.rlhf import run_ppo
 from tests.benchmarks.channel import Gate
@@ -35,7 +36,10 @@ def main() -> None:
         out = Path(folder) / "ppo"
         out.mkdir()
         tracker: Any = Gated(gate)
-        run_ppo(StageContext(world.recipe, out, world.parents, tracker, gate.job["seed"]))
+        every = world.recipe.ppo.checkpoint_every
+        checkpoints = Checkpoints(Path(folder), "ppo", {}, every=every)
+        seed = gate.job["seed"]
+        run_ppo(StageContext(world.recipe, out, world.parents, tracker, seed, checkpoints))
 
 
 if __name__ == "__main__":
