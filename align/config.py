@@ -230,6 +230,9 @@ class PPOConfig(Section):
     value_clip_range: Positive | None = None
     """How far a value may move per update, in standard deviations of the rollout's returns; None:
     no clipping."""
+    importance_cap: Positive | None = None
+    """Weights each token by π / π_sampler, at most this, where the sampler's arithmetic is not the
+    trainer's (bfloat16, vLLM); usually 2 (Yao 2025, "truncated importance sampling"). None: off."""
     gamma: Fraction = 1.0
     gae_lambda: Fraction = 0.95
     kl_coef: NonNegative = 0.05

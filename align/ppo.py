@@ -45,6 +45,7 @@ from align.rollout import ModelSampler, Sample, collate
 from align.types import Measured, Rollout, Sequences
 
 SAMPLING_BATCH = 256  # rows decoded at once; holds a key-value cache, no gradients
+SAME = 1e-4  # nats; two ways of computing that agree so well are taken for one
 
 
 def train(
@@ -79,7 +80,7 @@ def train(
         batch = draw(prompts, config.rollout_batch_size, state)
         samples, sequences = sample(roles, batch, config, generator=generator)
         scores, raw_scores = score(roles, samples, sequences, config)
-        measured = measure(roles, sequences, config)
+        measured = measure(roles, samples, sequences, config)
         rewards = shape(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
         rollout = estimate(rewards, measured, sequences, config)
         policy_too = iteration >= config.critic_warmup
@@ -153,26 +154,39 @@ def score(
 
 
 @torch.no_grad()
-def measure(roles: Roles, sequences: Sequences, config: PPOConfig) -> Measured:
-    """Log-probabilities and values, by the same computation as the update will use.
+def measure(
+    roles: Roles, samples: Sequence[Sample], sequences: Sequences, config: PPOConfig
+) -> Measured:
+    """Log-probabilities, entropies and values, by the same computation as the update will use.
 
-    The sampler's own log-probabilities differ from these by the rounding of another path (a
-    key-value cache), which would already count as a change of policy in bfloat16.
+    What the sampler recorded of the policy came by another way (a key-value cache, a merged
+    adapter). Where the longest responses, computed here, agree with it to SAME nats, the others are
+    taken as recorded: so in float32. In bfloat16 the rounding of two ways would already count as a
+    change of policy, and all are computed.
     """
-    measured = Measured(
-        *torch.zeros(4, *sequences.response_mask.shape, device=roles.device).unbind()
-    )
+    mask = sequences.response_mask
+    measured = Measured(*torch.zeros(5, *mask.shape, device=roles.device).unbind())
+    for whole, name in ((measured.sampled, "logprobs"), (measured.entropies, "entropies")):
+        recorded = [number for each in samples for number in getattr(each, name)]
+        if recorded:
+            whole[mask] = torch.tensor(recorded, device=roles.device)
+    measured.logprobs.copy_(measured.sampled)
+    same = None if all(each.entropies for each in samples) else False
     for rows in sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens):
         part = sequences.select(rows)
+        place = (rows, slice(part.response_width))
+        measured.ref_logprobs[place] = logprobs_of(roles.reference_logits(part), part, config)
+        measured.values[place] = roles.values(part)
+        if same:
+            continue
         logits = roles.policy_logits(part)
-        readings = (
-            logprobs_of(logits, part, config),
-            logprobs_of(roles.reference_logits(part), part, config),
-            roles.values(part),
-            part.laid_out(entropy(logits, temperature=config.temperature)),
-        )
-        for whole, reading in zip(measured, readings, strict=True):
-            whole[rows, : part.response_width] = reading
+        entropies = part.laid_out(entropy(logits, temperature=config.temperature))
+        for whole, reading in (
+            (measured.logprobs, logprobs_of(logits, part, config)),
+            (measured.entropies, entropies),
+        ):
+            same = same is not False and bool((whole[place] - reading).abs().max() <= SAME)
+            whole[place] = reading
     return measured
 
 
@@ -208,6 +222,9 @@ def estimate(
     )
     if config.whiten_advantages:
         advantages = masked_whiten(advantages, mask)
+    if config.importance_cap is not None:
+        weights = (measured.logprobs - measured.sampled).exp()
+        advantages = advantages * weights.clamp(max=config.importance_cap)
     return Rollout(sequences, measured.logprobs, measured.values, advantages, returns)
 
 

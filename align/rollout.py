@@ -29,6 +29,7 @@ class Sample(NamedTuple):
     response: list[int]  # with its stop token, if one was sampled
     finished: bool  # whether it ended by a stop token rather than at the length limit
     logprobs: list[float]  # nats, after the temperature, one per token of response
+    entropies: Sequence[float] = ()  # nats, of the same distributions; not every sampler has them
 
 
 class Sampler(Protocol):
@@ -109,7 +110,7 @@ class ModelSampler:
         cache = self._cache(prompt_width + self.max_new_tokens - 1)
         active = torch.arange(len(prompts), device=ids.device)
         tokens = ids.new_full((len(prompts), self.max_new_tokens), self.pad_id)
-        logprobs = torch.zeros(tokens.shape, device=ids.device)
+        logprobs, entropies = torch.zeros(2, *tokens.shape, device=ids.device)
         lengths = ids.new_full((len(prompts),), self.max_new_tokens)
         finished = torch.zeros(len(prompts), dtype=torch.bool, device=ids.device)
         for step in range(self.max_new_tokens):
@@ -121,8 +122,10 @@ class ModelSampler:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            chosen, tokens_logprobs = self._choose(logits, uniforms[active, step])
-            tokens[active, step], logprobs[active, step] = chosen, tokens_logprobs
+            drawn = self._choose(logits, uniforms[active, step])
+            for whole, part in zip((tokens, logprobs, entropies), drawn, strict=True):
+                whole[active, step] = part
+            chosen = drawn[0]
             stopped = torch.isin(chosen, self.stop_ids) & ~finished[active]
             lengths[active[stopped]] = step + 1
             finished[active[stopped]] = True
@@ -134,12 +137,9 @@ class ModelSampler:
                 active, chosen, positions = active[going], chosen[going], positions[going]
             ids, positions = chosen[:, None], positions[:, -1:] + 1
         return [
-            Sample(row[:length], stop, row_logprobs[:length])
-            for row, length, stop, row_logprobs in zip(
-                tokens.tolist(),
-                lengths.tolist(),
-                finished.tolist(),
-                logprobs.tolist(),
+            Sample(ids[:length], stop, logprobs[:length], entropies[:length])
+            for length, stop, ids, logprobs, entropies in zip(
+                *(each.tolist() for each in (lengths, finished, tokens, logprobs, entropies)),
                 strict=True,
             )
         ]
@@ -151,16 +151,18 @@ class ModelSampler:
             return Cache(layers=[GrowingLayer(capacity) for _ in range(depth)])
         return DynamicCache(config=self.model.config)
 
-    def _choose(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """One token per row of logits [b, v], and its log-probability; both [b]."""
+    def _choose(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One token per row of logits [b, v], its log-probability, the entropy; each [b]."""
         logprobs = (logits.float() / (self.temperature or 1.0)).log_softmax(dim=-1)
+        probabilities = logprobs.exp()
         if self.temperature == 0:
             chosen = logprobs.argmax(dim=-1)
         else:
-            cumulative = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
+            cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
             threshold = (uniforms * cumulative[:, -1]).unsqueeze(-1)
             chosen = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-        return chosen, logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        entropies = -(probabilities * logprobs).sum(dim=-1)
+        return chosen, logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1), entropies
 
 
 class GrowingLayer(DynamicLayer):

@@ -111,6 +111,7 @@ class Measured(NamedTuple):
     ref_logprobs: Tensor  # nats
     values: Tensor
     entropies: Tensor  # nats, of the policy that sampled
+    sampled: Tensor  # nats, logprobs as the sampler recorded them
 
 
 @dataclass(frozen=True, slots=True)

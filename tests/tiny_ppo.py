@@ -20,7 +20,7 @@ def collect(roles, config, *, kl_coef=0.1, prompts=PROMPTS * 2):
     """Steps 1 to 5."""
     samples, sequences = sample(roles, prompts, config, generator=generator())
     scores, raw_scores = score(roles, samples, sequences, config)
-    measured = measure(roles, sequences, config)
+    measured = measure(roles, samples, sequences, config)
     rewards = shape(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
     rollout = estimate(rewards, measured, sequences, config)
     return SimpleNamespace(

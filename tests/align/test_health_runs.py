@@ -12,6 +12,7 @@ import torch
 from align import ppo
 from align.errors import DivergedError
 from align.health import Watch
+from align.logprobs import entropy
 from align.rollout import ModelSampler
 from tests import tiny, tiny_roles
 from tests.tiny_roles import PROMPTS, Log
@@ -81,10 +82,12 @@ def test_a_sampler_with_top_k_is_found_in_the_first_iteration(told, monkeypatch)
 
     def top_k(self, logits, uniforms):
         smallest = logits.topk(20, dim=-1).values[:, -1:]
-        chosen, logprobs = choose(self, logits.masked_fill(logits < smallest, -torch.inf), uniforms)
+        cut = logits.masked_fill(logits < smallest, -torch.inf)
+        chosen, logprobs, entropies = choose(self, cut, uniforms)
         if told == "of the whole distribution":
             logprobs = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
-        return chosen, logprobs
+            entropies = entropy(logits)
+        return chosen, logprobs, entropies
 
     monkeypatch.setattr(ModelSampler, "_choose", top_k)
     begun = run(rewarded(share_above_half), iterations=2)

@@ -11,7 +11,7 @@ from torch import nn
 
 from align import ppo
 from align.optimiser import Optimisers
-from align.ppo import adapt, measure, update
+from align.ppo import adapt, update
 from align.types import Rollout
 from tests import tiny, tiny_roles
 from tests.oracles import maths as oracle
@@ -134,9 +134,9 @@ def test_the_clips_of_the_recipe_reach_their_losses():
     config = tiny_roles.config(
         minibatches=1, epochs=1, clip_range=0.1, dual_clip=1.2, value_clip_range=0.05
     )
-    rollout = collect(roles, config).rollout
+    found = collect(roles, config)
+    rollout, now = found.rollout, found.measured
     lengths = rollout.response_mask.sum(-1).tolist()
-    now = measure(roles, rollout.sequences, config)
     shift = 0.5 * torch.randn(rollout.returns.shape, generator=generator(5))
     rollout = dataclasses.replace(
         rollout, old_logprobs=now.logprobs + shift, old_values=now.values + shift

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from transformers import GenerationConfig
 
 from align import ppo
-from align.ppo import measure, score, shape
+from align.ppo import estimate, measure, score, shape
 from align.rollout import Sample, collate
 from tests import tiny, tiny_roles
 from tests.oracles import maths as oracle
@@ -64,8 +66,8 @@ def test_readings_are_at_the_sampling_temperature_and_of_their_own_model():
         for parameter in roles.policy_parameters:
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator()))
     config = tiny_roles.config(temperature=temperature, micro_batch_size=3)
-    sequences = collect(roles, config).sequences
-    measured = measure(roles, sequences, config)
+    found = collect(roles, config)
+    sequences, measured = found.sequences, found.measured
     models = (roles.policy.double(), roles.reference.double())
     for row in range(len(sequences)):
         ids = sequences.input_ids[row][sequences.attention_mask[row]]
@@ -93,6 +95,65 @@ def test_micro_batches_do_not_change_what_is_collected():
         torch.testing.assert_close(part.returns, whole.returns, rtol=1e-4, atol=1e-5)
 
 
+def counted(roles) -> list[int]:
+    """Response tokens of each pass of the policy outside sampling, as they come."""
+    passes, plain = [], roles.policy_logits
+
+    def policy_logits(sequences):
+        logits = plain(sequences)
+        passes.append(len(logits))
+        return logits
+
+    roles.policy_logits = policy_logits
+    return passes
+
+
+def test_in_float32_the_policy_is_measured_on_the_longest_responses_and_taken_as_recorded():
+    """P3: of 12 responses 3 are computed; with the others as the sampler recorded, to 1e-5."""
+    roles, config = tiny_roles.separate(), tiny_roles.config(micro_batch_size=3, temperature=0.7)
+    passes = counted(roles)
+    found = collect(roles, config)
+    longest = found.sequences.by_length(3)[0]
+    assert passes == [int(found.sequences.response_mask[longest].sum())]
+    silent = [each._replace(entropies=()) for each in found.samples]
+    afresh = measure(roles, silent, found.sequences, config)
+    assert len(passes) == 1 + 4
+    for got, expected in zip(found.measured, afresh, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["logprobs", "entropies"])
+def test_a_sampler_that_recorded_something_else_is_not_believed(name):
+    """.001 nats beside the truth: everything is computed, and the gap stays in the report."""
+    roles, config = tiny_roles.separate(), tiny_roles.config(micro_batch_size=3)
+    found = collect(roles, config)
+    shifted = [
+        each._replace(**{name: [n - 1e-3 for n in getattr(each, name)]}) for each in found.samples
+    ]
+    passes = counted(roles)
+    measured = measure(roles, shifted, found.sequences, config)
+    assert len(passes) == 4
+    for got, expected in zip(measured[:4], found.measured[:4], strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    gaps = (measured.logprobs - measured.sampled)[found.sequences.response_mask]
+    expected = 1e-3 if name == "logprobs" else 0.0
+    torch.testing.assert_close(gaps, torch.full_like(gaps, expected), rtol=0, atol=1e-5)
+
+
+def test_tokens_weigh_as_likely_as_the_sampler_had_made_them_up_to_the_cap():
+    """P3: π / π_sampler = e^.4 on half the rows, e^−.4 on the others, capped at 1.2."""
+    roles, config = tiny_roles.separate(), tiny_roles.config()
+    found = collect(roles, config)
+    shift = torch.where(torch.arange(12) % 2 == 0, 0.4, -0.4)[:, None]
+    measured = found.measured._replace(sampled=found.measured.logprobs - shift)
+    weighted = tiny_roles.config(importance_cap=1.2)
+    rewards = torch.zeros_like(measured.logprobs)
+    plain, other = (estimate(rewards, measured, found.sequences, c) for c in (config, weighted))
+    weights = torch.where(shift > 0, 1.2, math.exp(-0.4))
+    torch.testing.assert_close(other.advantages, plain.advantages * weights, rtol=1e-5, atol=1e-6)
+    assert torch.equal(other.returns, plain.returns)
+
+
 def test_in_bfloat16_the_samplers_rounding_is_reported_and_is_no_change_of_policy():
     """P3: sampler and trainer differ by .01 nats in the mean; the first ratio is 1 all the same."""
     log = Log()
@@ -117,7 +178,7 @@ def test_a_hostile_generation_config_leaves_sampler_and_trainer_in_agreement():
     sampled = torch.tensor([x for each in found.samples for x in each.logprobs])
     measured = found.measured.logprobs[found.sequences.response_mask]
     torch.testing.assert_close(sampled, measured, rtol=0, atol=1e-4)
-    untempered = measure(roles, found.sequences, tiny_roles.config()).logprobs
+    untempered = measure(roles, found.samples, found.sequences, tiny_roles.config()).logprobs
     assert (untempered[found.sequences.response_mask] - sampled).abs().mean() > 0.1
 
 
