@@ -171,12 +171,21 @@ def test_what_cannot_be_is_told_in_one_line(world, capsys, settings, told):
 
 
 def test_the_reward_stage_of_another_run_is_read_as_it_was_trained(world):
-    """R1: given as ready-made, it scores the very tokens that its own stage trained on."""
+    """R1: given as ready-made, it scores the tokens that its own stage trained on, and no more.
+
+    So it does if its template writes a line break after the stop token.
+    """
     world.recipe["data"]["preferences"] = world.write("pairs.jsonl", rows())
     assert world.run("reward") == 0
     folder = world.out("reward") / "model"
     tokenizer, cpu = tiny.tokenizer(), torch.device("cpu")
     loaded = models.load_reward_model(folder, pad_id=0, device=cpu)
     ids = [chat.encode(tokenizer, talk)[0] for talk in demonstrations()]
-    scores = TextScorer.load(folder, device=cpu).scores(demonstrations())
-    assert scores == pytest.approx(models.reward_scores(loaded, ids, pad_id=0), abs=1e-5)
+    expected = pytest.approx(models.reward_scores(loaded, ids, pad_id=0), abs=1e-5)
+    assert TextScorer.load(folder, device=cpu).scores(demonstrations()) == expected
+    template = folder / "chat_template.jinja"
+    end = "{% endgeneration %}"
+    template.write_text(template.read_text("utf-8").replace(end, end + "{{ '\\n' }}"), "utf-8")
+    scorer = TextScorer.load(folder, device=cpu)
+    assert scorer.tokenizer.apply_chat_template(demonstrations()[0], tokenize=False)[-1] == "\n"
+    assert scorer.scores(demonstrations()) == expected
