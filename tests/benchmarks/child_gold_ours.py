@@ -36,9 +36,8 @@ def main() -> None:
         out = Path(folder) / "ppo"
         out.mkdir()
         tracker: Any = Gated(gate)
-        every = world.recipe.ppo.checkpoint_every
-        checkpoints = Checkpoints(Path(folder), "ppo", {}, every=every)
-        seed = gate.job["seed"]
+        seed, every = gate.job["seed"], world.recipe.ppo.checkpoint_every
+        checkpoints = Checkpoints(Path(folder), "ppo", {"seed": seed}, every=every)
         run_ppo(StageContext(world.recipe, out, world.parents, tracker, seed, checkpoints))
 
 
