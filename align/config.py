@@ -204,6 +204,8 @@ class PPOConfig(Section):
     """Rollout-and-update rounds."""
     rollout_batch_size: Count = 64
     """Episodes of one iteration."""
+    responses_per_prompt: Count = 1
+    """Episodes of one prompt, which share the prompt's pass; must divide rollout_batch_size."""
     epochs: Count = 1
     """Passes over each rollout. Four minibatches once cost half of two minibatches twice and learnt
     as much (CHANGELOG); Huang 2024 passes four times."""
@@ -253,6 +255,10 @@ class PPOConfig(Section):
     reward_clip: Positive | None = None
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
+    sampler: Literal["model", "vllm"] = "model"
+    """Who samples: the policy itself, or vLLM beside it (CUDA; `pip install 'align[vllm]'`)."""
+    vllm_memory: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    """Share of the GPU's memory that vLLM takes for its weights and cache."""
     checkpoint_every: Count = 5
     """Iterations from one checkpoint to the next: at most so many are lost to a crash. Each holds
     the trained weights and Adam's two moments of policy and critic: small with LoRA. Changes no
@@ -269,6 +275,11 @@ class PPOConfig(Section):
     greedily now and then: does the rule judge agree that things get better? 0: none."""
     probe_every: Count = 5
     """Iterations between two probes."""
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Prompts of one iteration."""
+        return self.rollout_batch_size // self.responses_per_prompt
 
     @property
     def minibatch_size(self) -> int:
@@ -291,12 +302,14 @@ class PPOConfig(Section):
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
-        if self.rollout_batch_size % self.minibatches:
-            fits = max(n for n in range(1, self.minibatches) if self.rollout_batch_size % n == 0)
-            raise ValueError(
-                f"minibatches={self.minibatches} must divide "
-                f"rollout_batch_size={self.rollout_batch_size}; try {fits}"
-            )
+        size = self.rollout_batch_size
+        for name in ("minibatches", "responses_per_prompt"):
+            parts = getattr(self, name)
+            if size % parts:
+                fits = max(n for n in range(1, parts) if size % n == 0)
+                raise ValueError(
+                    f"{name}={parts} must divide rollout_batch_size={size}; try {fits}"
+                )
         if self.missing_eos == "subtract" and self.missing_eos_penalty < 0:
             raise ValueError(
                 f"missing_eos_penalty={self.missing_eos_penalty} would be added, not taken off; "

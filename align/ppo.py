@@ -41,10 +41,10 @@ from align.optimiser import Optimisers
 from align.ppo_metrics import describe, summarise
 from align.ppo_state import TrainState, capture, draw, restore
 from align.roles import Roles
-from align.rollout import ModelSampler, Sample, collate
+from align.rollout import Sample, collate
+from align.samplers import SamplerOf, sampler_for
 from align.types import Measured, Rollout, Sequences
 
-SAMPLING_BATCH = 256  # rows decoded at once; holds a key-value cache, no gradients
 SAME = 1e-4  # nats; two ways of computing that agree so well are taken for one
 
 
@@ -75,10 +75,13 @@ def train(
         restore(state, saved)
         watch.restore(state.memory)
     optimisers, generator = state.optimisers, state.generator
+    sampler_of = sampler_for(roles, config)
     while state.iteration < total:
         iteration, kl_coef = state.iteration, state.kl_coef
-        batch = draw(prompts, config.rollout_batch_size, state)
-        samples, sequences = sample(roles, batch, config, generator=generator)
+        batch = draw(prompts, config.prompts_per_rollout, state)
+        samples, sequences = sample(
+            roles, batch, config, generator=generator, sampler_of=sampler_of
+        )
         scores, raw_scores = score(roles, samples, sequences, config)
         measured = measure(roles, samples, sequences, config)
         rewards = shape(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
@@ -109,20 +112,20 @@ def train(
 
 @torch.no_grad()
 def sample(
-    roles: Roles, prompts: Sequence[list[int]], config: PPOConfig, *, generator: torch.Generator
+    roles: Roles,
+    prompts: Sequence[list[int]],
+    config: PPOConfig,
+    *,
+    generator: torch.Generator,
+    sampler_of: SamplerOf | None = None,
 ) -> tuple[list[Sample], Sequences]:
-    """One response of the policy to each prompt."""
+    """The policy's responses to each prompt, those to one prompt side by side."""
+    sampler_of, each = sampler_of or sampler_for(roles, config), config.responses_per_prompt
     with roles.sampling() as model:
-        sampler = ModelSampler(
-            model,
-            pad_id=roles.pad_id,
-            stop_ids=roles.stop_ids,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            batch_size=SAMPLING_BATCH,
-        )
-        samples = sampler.sample(prompts, generator=generator)
-    return samples, collate(prompts, samples, pad_id=roles.pad_id, device=roles.device)
+        sampler = sampler_of(model)
+        samples = sampler.sample(prompts, generator=generator, responses_per_prompt=each)
+    asked = [prompt for prompt in prompts for _ in range(each)]
+    return samples, collate(asked, samples, pad_id=roles.pad_id, device=roles.device)
 
 
 # 2 ------------------------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from align.config import PPOConfig
 from align.data import Prompt, prompt_key
 from align.evaluation.exam import check_checks
 from align.judges import Check, judge
-from align.ppo import SAMPLING_BATCH, score
+from align.ppo import score
 from align.roles import Roles
 from align.rollout import ModelSampler, collate
+from align.samplers import SAMPLING_BATCH
 
 LARGEST_SHARE = 10
 """At most one prompt in so many is held back."""

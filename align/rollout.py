@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel
 
-from align.masks import position_ids
+from align.decoding import decoding_for
 from align.types import Sequences
-
-RATE_OF_CLEARING = 8  # finished rows are dropped once they are an eighth of the batch
 
 
 class Sample(NamedTuple):
@@ -33,12 +30,16 @@ class Sample(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Anything that answers prompts; vLLM would be another."""
+    """Anything that answers prompts: a model, or vLLM (align/vllm_sampler.py)."""
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        generator: torch.Generator,
+        responses_per_prompt: int = 1,
     ) -> list[Sample]:
-        """One sample per prompt, in the order of the prompts."""
+        """All samples of the first prompt, then those of the second, and so on."""
         ...
 
 
@@ -46,9 +47,9 @@ class ModelSampler:
     """Samples from a causal language model with a key-value cache.
 
     A sample depends on the generator and on its place in the list, not on the batch it is
-    computed in: each (prompt, step) owns one uniform number, inverted through the cumulative
-    distribution. Batch size, bucketing and dropping of finished rows therefore change the speed
-    and nothing else (up to rounding).
+    computed in: each (sample, step) owns one uniform number, inverted through the cumulative
+    distribution. Batch size, bucketing, dropping of finished rows and sharing of a prompt's pass
+    therefore change the speed and nothing else (up to rounding).
     """
 
     def __init__(
@@ -73,21 +74,31 @@ class ModelSampler:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.batch_size = batch_size
+        self.decoding = decoding_for(model)
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, generator: torch.Generator
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        generator: torch.Generator,
+        responses_per_prompt: int = 1,
     ) -> list[Sample]:
-        """One sample per prompt, in the order of the prompts."""
+        """All samples of the first prompt, then those of the second, and so on."""
         self._check(prompts)
-        shape = (len(prompts), self.max_new_tokens)
+        each = responses_per_prompt
+        shape = (len(prompts) * each, self.max_new_tokens)
         uniforms = torch.rand(shape, generator=generator, dtype=torch.float64)
         uniforms = uniforms.to(self.model.device)
+        at_once = min(each, self.batch_size)
         samples: dict[int, Sample] = {}
         with torch.inference_mode(), evaluating(self.model):
-            for rows in buckets([len(prompt) for prompt in prompts], self.batch_size):
-                batch = self._sample_batch([prompts[row] for row in rows], uniforms[rows])
-                samples.update(zip(rows, batch, strict=True))
-        return [samples[row] for row in range(len(prompts))]
+            for group in buckets([len(prompt) for prompt in prompts], self.batch_size // at_once):
+                for first in range(0, each, at_once):
+                    some = range(first, min(first + at_once, each))
+                    rows = [prompt * each + one for prompt in group for one in some]
+                    batch = self._sample_batch([prompts[row] for row in group], uniforms[rows])
+                    samples.update(zip(rows, batch, strict=True))
+        return [samples[row] for row in range(len(samples))]
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)
@@ -102,54 +113,42 @@ class ModelSampler:
                 )
 
     def _sample_batch(self, prompts: list[Sequence[int]], uniforms: Tensor) -> list[Sample]:
-        """Decode until every row has stopped. `active` maps the rows still decoded to `prompts`."""
+        """As many samples of each prompt as uniforms has rows for it.
+
+        `active` maps the rows still decoded to those of uniforms. What a row draws after its stop
+        token, until it is dropped, is not read.
+        """
         ids, mask = left_pad(prompts, self.pad_id, device=self.model.device)
-        prompt_width = ids.shape[1]
-        positions = position_ids(mask)
-        mask = torch.nn.functional.pad(mask.long(), (0, self.max_new_tokens), value=1)
-        cache = self._cache(prompt_width + self.max_new_tokens - 1)
-        active = torch.arange(len(prompts), device=ids.device)
-        tokens = ids.new_full((len(prompts), self.max_new_tokens), self.pad_id)
-        logprobs, entropies = torch.zeros(2, *tokens.shape, device=ids.device)
-        lengths = ids.new_full((len(prompts),), self.max_new_tokens)
-        finished = torch.zeros(len(prompts), dtype=torch.bool, device=ids.device)
+        copies = len(uniforms) // len(prompts)
+        decoding = self.decoding(self.model, ids, mask, room=self.max_new_tokens, copies=copies)
+        active = torch.arange(len(uniforms), device=ids.device)
+        done = torch.zeros(len(uniforms), dtype=torch.bool, device=ids.device)
+        tokens = ids.new_full(uniforms.shape, self.pad_id)
+        logprobs, entropies = torch.zeros(2, *uniforms.shape, device=ids.device)
+        logits = decoding.logits
         for step in range(self.max_new_tokens):
-            logits = self.model(
-                input_ids=ids,
-                attention_mask=mask[active, : prompt_width + step],
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
             drawn = self._choose(logits, uniforms[active, step])
             for whole, part in zip((tokens, logprobs, entropies), drawn, strict=True):
                 whole[active, step] = part
             chosen = drawn[0]
-            stopped = torch.isin(chosen, self.stop_ids) & ~finished[active]
-            lengths[active[stopped]] = step + 1
-            finished[active[stopped]] = True
-            going = (~finished[active]).nonzero().squeeze(1)
-            if not len(going):
+            done |= torch.isin(chosen, self.stop_ids)
+            going = done.logical_not().nonzero().squeeze(1)
+            if not len(going) or step + 1 == self.max_new_tokens:
                 break
-            if (len(active) - len(going)) * RATE_OF_CLEARING >= len(active):
-                cache.batch_select_indices(going)
-                active, chosen, positions = active[going], chosen[going], positions[going]
-            ids, positions = chosen[:, None], positions[:, -1:] + 1
+            if (len(active) - len(going)) * decoding.RATE_OF_CLEARING >= len(active):
+                decoding.keep(going)
+                active, done, chosen = active[going], done[going], chosen[going]
+            logits = decoding.step(chosen)
+        stops = torch.isin(tokens, self.stop_ids)
+        finished = stops.any(dim=1)
+        lengths = torch.where(finished, stops.int().argmax(dim=1) + 1, self.max_new_tokens)
         return [
             Sample(ids[:length], stop, logprobs[:length], entropies[:length])
             for length, stop, ids, logprobs, entropies in zip(
-                *(each.tolist() for each in (lengths, finished, tokens, logprobs, entropies)),
+                *(x.tolist() for x in (lengths, finished, tokens, logprobs, entropies)),
                 strict=True,
             )
         ]
-
-    def _cache(self, capacity: int) -> Cache:
-        layer_types = getattr(self.model.config, "layer_types", None) or ["full_attention"]
-        if set(layer_types) == {"full_attention"}:
-            depth = self.model.config.num_hidden_layers
-            return Cache(layers=[GrowingLayer(capacity) for _ in range(depth)])
-        return DynamicCache(config=self.model.config)
 
     def _choose(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One token per row of logits [b, v], its log-probability, the entropy; each [b]."""
@@ -163,31 +162,6 @@ class ModelSampler:
             chosen = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
         entropies = -(probabilities * logprobs).sum(dim=-1)
         return chosen, logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1), entropies
-
-
-class GrowingLayer(DynamicLayer):
-    """Keys and values of one layer in one buffer of full length: a step writes, it never copies."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.capacity = capacity
-        self.length = 0
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        if self.keys is None or self.values is None:
-            shape = (*key_states.shape[:2], self.capacity)
-            self.keys = key_states.new_empty(*shape, key_states.shape[-1])
-            self.values = value_states.new_empty(*shape, value_states.shape[-1])
-            self.is_initialized = True
-        start, self.length = self.length, self.length + key_states.shape[-2]
-        self.keys[:, :, start : self.length] = key_states
-        self.values[:, :, start : self.length] = value_states
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    def get_seq_length(self) -> int:
-        return self.length
 
 
 @contextmanager

@@ -13,10 +13,11 @@ LEVELS = (
     "masks logprobs kl advantages losses",
     "errors stopping types hashing yaml_lines trainer_fields config recipe manifest",
     "chat data models artifacts checkpoints tracking judges alarms text_scorer",
-    "readout rollout roles optimiser ppo_metrics health ppo_state ppo probe evaluation report",
+    "readout decoding rollout roles vllm_sampler samplers optimiser "
+    "ppo_metrics health ppo_state ppo probe evaluation report",
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
-HOME = {"trl": "stages/", "wandb": "align/tracking.py"}
+HOME = {"trl": "stages/", "wandb": "align/tracking.py", "vllm": "align/vllm_sampler.py"}
 """Libraries that only one place may import."""
 
 FILES = sorted(p for folder in ("align", "stages") for p in (ROOT / folder).rglob("*.py"))

@@ -54,9 +54,8 @@ def answer(
         temperature=temperature,
         batch_size=decoding.batch_size,
     )
-    repeated = [prompt for prompt in prompts for _ in range(samples)]
     generator = torch.Generator().manual_seed(decoding.seed)
-    drawn = sampler.sample(repeated, generator=generator)
+    drawn = sampler.sample(prompts, generator=generator, responses_per_prompt=samples)
     return [drawn[start : start + samples] for start in range(0, len(drawn), samples)]
 
 

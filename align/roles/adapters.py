@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from align.errors import ConfigError
@@ -74,6 +74,23 @@ def merged(model: PeftModel) -> Iterator[None]:
     finally:
         for weight, original in zip(weights, originals, strict=True):
             weight.data = original
+
+
+@torch.no_grad()
+def plain_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every weight by the name it has without adapters, with those folded in that are on."""
+    for name, weight in model.named_parameters():
+        prefix, inside, own = name.rpartition("base_layer.")
+        if inside:
+            layer: Any = model.get_submodule(prefix.removesuffix("."))
+            if own == "weight" and not layer.disable_adapters:
+                on = [each for each in layer.active_adapters if each in layer.lora_A]
+                whole: Any = sum((layer.get_delta_weight(each) for each in on), weight)
+                yield prefix + own, whole.to(weight.dtype)
+            else:
+                yield prefix + own, weight.detach()
+        elif "lora_" not in name:
+            yield name, weight.detach()
 
 
 def base_of(model: PeftModel) -> PreTrainedModel:

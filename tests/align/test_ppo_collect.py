@@ -284,3 +284,31 @@ def test_gamma_and_lambda_reach_the_returns():
         found.rollout.advantages, torch.tensor(advantages), rtol=1e-4, atol=1e-5
     )
     torch.testing.assert_close(found.rollout.returns, torch.tensor(returns), rtol=1e-4, atol=1e-5)
+
+
+def test_responses_to_one_prompt_stand_side_by_side_and_are_scored_with_it():
+    """Three each of four prompts: ids, scores and readings belong to their own prompt."""
+    roles, config = tiny_roles.separate(), tiny_roles.config(responses_per_prompt=3)
+    samples, sequences = ppo.sample(roles, PROMPTS[:4], config, generator=generator())
+    assert len(samples) == len(sequences) == 12
+    for row, ids in enumerate(sequences.input_ids):
+        expected = PROMPTS[row // 3] + samples[row].response
+        assert ids[sequences.attention_mask[row]].tolist() == expected
+    assert len({tuple(each.response) for each in samples}) > 9
+    measured = measure(roles, samples, sequences, config)
+    torch.testing.assert_close(measured.logprobs, measured.sampled, rtol=0, atol=1e-5)
+
+
+def test_an_iteration_asks_each_of_its_prompts_for_the_same_number_of_responses(monkeypatch):
+    """12 episodes at 4 a prompt are 3 prompts; two iterations use all six, each once."""
+    asked, plain = [], ppo.sample
+
+    def sample(roles, prompts, *rest, **settings):
+        asked.append(prompts)
+        return plain(roles, prompts, *rest, **settings)
+
+    monkeypatch.setattr(ppo, "sample", sample)
+    config = tiny_roles.config(responses_per_prompt=4)
+    ppo.train(tiny_roles.separate(), PROMPTS, config, tracker=Log(), seed=0)
+    assert [len(prompts) for prompts in asked] == [3, 3]
+    assert sorted(asked[0] + asked[1]) == sorted(PROMPTS)

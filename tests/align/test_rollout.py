@@ -165,3 +165,51 @@ def test_errors_name_the_prompt_and_the_remedy():
         draw(tiny.llama(), [[5] * 250])
     with pytest.raises(ValueError, match="max_new_tokens=0"):
         draw(tiny.llama(), max_new_tokens=0)
+
+
+def fed_tokens(model) -> list[int]:
+    """Tokens, padding included, of each pass of the model, as they come."""
+    passes: list[int] = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda _, inputs, output: passes.append(inputs[0].numel())
+    )
+    return passes
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("batch_size", [64, 8, 3])
+def test_responses_to_one_prompt_are_those_of_the_prompt_repeated(model, batch_size):
+    """Four each, in the order of the prompts, whether they fit into a batch or not."""
+    model, stops = model(), list(range(1, 60))
+    repeated = draw(model, [prompt for prompt in PROMPTS for _ in range(4)], stop_ids=stops)
+    generator = torch.Generator().manual_seed(0)
+    together = sampler(model, stop_ids=stops, batch_size=batch_size).sample(
+        PROMPTS, generator=generator, responses_per_prompt=4
+    )
+    assert [s.response for s in together] == [s.response for s in repeated]
+    assert len({tuple(s.response) for s in together[:4]}) > 1
+    for one, other in zip(together, repeated, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+def test_responses_to_one_prompt_share_its_pass():
+    """5 prompts, padded to 6 tokens, feed 30 and not 120; then one token per row and step."""
+    model = tiny.llama()
+    passes = fed_tokens(model)
+    generator = torch.Generator().manual_seed(0)
+    sampler(model, stop_ids=[299], max_new_tokens=3).sample(
+        PROMPTS, generator=generator, responses_per_prompt=4
+    )
+    assert passes == [30, 20, 20]
+
+
+def test_finished_rows_are_no_longer_fed():
+    """Rows that stopped are dropped from an eighth of the batch on; the last stop is the end."""
+    model = tiny.llama()
+    passes = fed_tokens(model)
+    samples = draw(model, PROMPTS * 8, stop_ids=range(1, 150))
+    lengths = [len(sample.response) for sample in samples]
+    assert len(passes) == max(lengths) < 12
+    for step, fed in enumerate(passes[1:], 1):
+        going = sum(length > step for length in lengths)
+        assert going <= fed <= going * 8 / 7
