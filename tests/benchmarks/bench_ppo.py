@@ -90,6 +90,7 @@ def parse() -> argparse.Namespace:
     world.add_argument("--recipe", default="stages/recipes/tiny.yaml")
     world.add_argument("--set", nargs="*", default=[], help="settings of ours, key=value")
     world.add_argument("--rates", type=float, nargs="*", default=gold.RATES, help="of TRL")
+    world.add_argument("--iterations", type=int, default=20, help="of TRL; ours: the recipe's")
     world.add_argument("--every", type=int, default=1, help="iterations between two probes")
     world.add_argument("--samples", type=int, default=2, help="answers to each held-out prompt")
     arguments = parser.parse_args()

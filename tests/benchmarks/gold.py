@@ -1,9 +1,9 @@
 """Time to equal gold: how long each PPO trains until held-out gold is where TRL's ends.
 
-Both start from the SFT policy and the reward model that a run has published, and take the same
-number of episodes from the same prompts. Ours runs the recipe. TRL runs its own defaults (4 epochs,
-vf_coef 0.1, value clip 0.2, linear decay) with the recipe's KL coefficient, response length and
-rollout size, at each of a few learning rates; the one that ends highest is the one compared.
+Both start from the SFT policy and the reward model that a run has published, and sample from the
+same prompts. Ours runs the recipe. TRL runs its own defaults (4 epochs, vf_coef 0.1, value clip
+0.2, linear decay) with the recipe's KL coefficient, response length and rollout size, for a given
+number of iterations at each of a few learning rates; the one that ends highest is compared.
 Between iterations the policy answers the development split, the same random numbers each time;
 that takes no time of either.
 """
@@ -24,7 +24,7 @@ Curve = list[dict[str, float]]
 """Points with the seconds trained so far: iteration, cpu, wall, gold; the first is the start."""
 
 
-def trl_settings(config: PPOConfig, learning_rate: float) -> dict[str, Any]:
+def trl_settings(config: PPOConfig, learning_rate: float, iterations: int) -> dict[str, Any]:
     micro = min(32, config.rollout_batch_size)
     return {
         "learning_rate": learning_rate,
@@ -33,7 +33,7 @@ def trl_settings(config: PPOConfig, learning_rate: float) -> dict[str, Any]:
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": config.rollout_batch_size // micro,
         "local_rollout_forward_batch_size": 64,
-        "total_episodes": config.iterations * config.rollout_batch_size,
+        "total_episodes": iterations * config.rollout_batch_size,
         "response_length": config.max_new_tokens,
         "kl_coef": config.kl_coef,
     }
@@ -57,17 +57,19 @@ def compare(theirs: Curve, ours: Curve) -> dict[str, Any]:
     return {"target": target, **points, "ratio": ratio}
 
 
-def follow(children: dict[str, Child], iterations: int, every: int) -> dict[str, Curve]:
-    """Train all of them in turn; a point of the curve every so many iterations."""
+def follow(children: dict[str, Child], iterations: dict[str, int], every: int) -> dict[str, Curve]:
+    """Train all of them in turn, each to its end; a point of the curve every so many iterations."""
     curves: dict[str, Curve] = {name: [] for name in children}
     spent = {name: {"cpu": 0.0, "wall": 0.0} for name in children}
-    for done in range(iterations + 1):
+    for done in range(max(iterations.values()) + 1):
         for name, child in children.items():
+            if done > iterations[name]:
+                continue
             if done:
                 iteration = child.iterate()
                 for kind in ("cpu", "wall"):
                     spent[name][kind] += iteration[kind]["whole"]
-            if done % every == 0 or done == iterations:
+            if done % every == 0 or done == iterations[name]:
                 gold = child.ask("probe")["gold"]
                 curves[name].append({"iteration": done, **spent[name], "gold": gold})
                 print(
@@ -98,13 +100,14 @@ def run_gold(arguments: Any) -> dict[str, Any]:
         f"TRL lr {rate:g}": Child(
             f"gold-trl-{rate:g}",
             f"{module}trl",
-            job | {"trl": trl_settings(config, rate)},
+            job | {"trl": trl_settings(config, rate, arguments.iterations)},
             path=TRL_FOLDER,
         )
         for rate in arguments.rates
     }
     children["ours"] = Child("gold-ours", f"{module}ours", job)
-    curves = follow(children, config.iterations, arguments.every)
+    iterations = dict.fromkeys(children, arguments.iterations) | {"ours": config.iterations}
+    curves = follow(children, iterations, arguments.every)
     for child in children.values():
         child.close()
     ours = curves.pop("ours")
