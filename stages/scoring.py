@@ -14,9 +14,9 @@ from align.errors import DataError
 from align.evaluation.exam import Score
 from align.roles.retelling import Retelling
 from align.text_scorer import TextScorer
+from stages.base import Base
 from stages.contract import StageContext
 from stages.reward_source import evenly
-from stages.trl_support import Base
 
 Row = TypeVar("Row", Prompt, Instruction)
 
