@@ -25,7 +25,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data.tiny.corpus import FORUM, STATEMENTS, Line, documents
 
-SPECIAL_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|document|>"]
+CHAT_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+SPECIAL_TOKENS = [*CHAT_TOKENS, "<|document|>"]
 PIECES = r"[가-힣]|[0-9]|\s|[A-Za-z]+|[^\sA-Za-z0-9가-힣]+"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
