@@ -48,7 +48,13 @@ def ready_made(context: StageContext) -> TextScorer | None:
     if (source := recipe.ppo.reward_model) is None:
         return None
     dtype, device = recipe.model.dtype, models.find_device(recipe.model.device)
-    return TextScorer.load(source.path, revision=source.revision, dtype=dtype, device=device)
+    return TextScorer.load(
+        source.path,
+        revision=source.revision,
+        dtype=dtype,
+        device=device,
+        tell=context.tracker.note,
+    )
 
 
 def judge(
