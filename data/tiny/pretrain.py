@@ -119,7 +119,7 @@ def new_model(vocab_size: int) -> LlamaForCausalLM:
 
 def batches(tokenizer: PreTrainedTokenizerFast, stream: Iterator[str]) -> Iterator[torch.Tensor]:
     """Documents end to end, each behind `<|document|>`, cut into [BATCH, CONTEXT] token ids."""
-    separator = tokenizer.convert_tokens_to_ids("<|document|>")
+    separator = tokenizer.get_vocab()["<|document|>"]
     buffer: list[int] = []
     while True:
         while len(buffer) < BATCH * CONTEXT:
