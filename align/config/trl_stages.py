@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -20,57 +20,50 @@ class LoraSection(Section):
     targets: str | Names = "all-linear"
 
 
-class TrainerSection(Section):
-    """What SFT, reward and DPO have in common: TRL trains them."""
+class TRLSection(Section):
+    """What all stages that TRL trains have in common."""
+
+    stage: ClassVar[str]
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Fields of TRL's configuration class, checked by name (align/trainer_fields.py)."""
+
+    @field_validator("trainer")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return check_trainer(cls.stage, value)
+
+
+class TrainerSection(TRLSection):
+    """What SFT, reward and DPO have in common."""
 
     lora: LoraSection | None = None
     """None: all weights are trained."""
     max_length: Annotated[int, Field(ge=2)] = 512
     """Tokens of prompt and response; longer rows are dropped and counted, never cut."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Fields of TRL's configuration class, checked by name (align/trainer_fields.py)."""
 
 
 class SFTSection(TrainerSection):
-    @field_validator("trainer")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_trainer("sft", value)
+    stage = "sft"
 
 
 class RewardSection(TrainerSection):
-    @field_validator("trainer")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_trainer("reward", value)
+    stage = "reward"
 
 
 class DPOSection(TrainerSection):
-    @field_validator("trainer")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_trainer("dpo", value)
+    stage = "dpo"
 
 
-class PeerSection(Section):
+class PeerSection(TRLSection):
     """RLOO and GRPO, trained by TRL on the terms of `ppo`: what `trainer` leaves open is as there.
 
     Adapters too: a peer trains `ppo.lora` where PPO does (stages/peers.py lists all that is taken).
     """
 
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Fields of TRL's configuration class, checked by name (align/trainer_fields.py)."""
-
 
 class RLOOSection(PeerSection):
-    @field_validator("trainer")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_trainer("rloo", value)
+    stage = "rloo"
 
 
 class GRPOSection(PeerSection):
-    @field_validator("trainer")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_trainer("grpo", value)
+    stage = "grpo"
