@@ -7,16 +7,16 @@ full weights that plain transformers loads, and with LoRA also `adapter/` in PEF
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -31,6 +31,9 @@ from align.errors import ConfigError
 
 Task = Literal["causal", "reward"]
 Path_ = str | os.PathLike[str]
+BROKEN = (SafetensorError, StrictDataclassError)
+"""Raised for weights cut short or never fetched (Git LFS), and for values in config.json of another
+type."""
 HEAD = "score"
 """Name of the reward head in every `…ForSequenceClassification` of transformers that we use."""
 
@@ -83,15 +86,11 @@ def load_causal_lm(
     device: torch.device,
 ) -> PreTrainedModel:
     """Load a language model, in evaluation mode."""
-    with naming(path, revision):
-        model = AutoModelForCausalLM.from_pretrained(
-            path,
-            revision=revision,
-            dtype=find_dtype(dtype, device),
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    return _placed(model, device)
+    model, info = load_weights(
+        AutoModelForCausalLM, path, revision=revision, dtype=dtype, device=device
+    )
+    refuse_unread(path, info)
+    return model.eval()
 
 
 def load_reward_model(
@@ -108,33 +107,69 @@ def load_reward_model(
     A new head is drawn from N(0, 1/√(d+1)) with `seed` and has no bias.
     Source: Stiennon 2020, arXiv:2009.01325 (released code); Huang 2024, arXiv:2403.17031.
     """
-    with naming(path, revision):
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            path,
-            num_labels=1,
-            revision=revision,
-            dtype=find_dtype(dtype, device),
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+    model, info = load_weights(
+        AutoModelForSequenceClassification,
+        path,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        num_labels=1,
+    )
     head = getattr(model, HEAD, None)
     if head is None:
         raise ConfigError(
             f"{type(model).__name__} keeps its head under another name than `{HEAD}`; "
             "use a decoder such as Llama, Qwen, Gemma, Mistral or GPT-2 for the reward model"
         )
-    if any(name.startswith(f"{HEAD}.") for name in info["missing_keys"]):
+    refuse_unread(path, info, new=HEAD)
+    if info["missing_keys"]:
         noise = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             head.weight.copy_(noise / (head.in_features + 1) ** 0.5)
     model.config.get_text_config().pad_token_id = pad_id
     model.config.pad_token_id = pad_id
-    return _placed(model, device)
+    return model.eval()
 
 
-def _placed(model: Any, device: torch.device) -> PreTrainedModel:
-    return model.to(device).eval()
+def load_weights(
+    auto_class: Any,
+    path: Path_,
+    *,
+    revision: str | None,
+    dtype: str,
+    device: torch.device,
+    **settings: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Load a model; return it with what transformers says of the loading, for `refuse_unread`."""
+    with naming(path, revision):
+        model, info = auto_class.from_pretrained(
+            path,
+            revision=revision,
+            dtype=find_dtype(dtype, device),
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are in what is returned
+            output_loading_info=True,
+            **settings,
+        )
+    return model.to(device), info
+
+
+def refuse_unread(path: Path_, info: Mapping[str, Any], *, new: str = "no") -> None:
+    """Refuse a model of which transformers would draw weights at random.
+
+    Args:
+        info: what `from_pretrained` says of the loading.
+        new: module that may lack its weights.
+    """
+    lacking = {name for name in info["missing_keys"] if not name.startswith(f"{new}.")}
+    names = sorted(lacking | {name for name, *_ in info["mismatched_keys"]})
+    if names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+        raise ConfigError(
+            f"{os.fspath(path)!r} has no weights of the right shape for {shown}; give a folder "
+            "whose weights belong to its config.json"
+        )
 
 
 def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -253,29 +288,13 @@ def save(
         tokenizer.save_pretrained(folder)
 
 
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Name what turns text into ids: vocabulary, merges, normalisation and special tokens."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state: dict[str, Any] = json.loads(backend.to_str()) if backend else tokenizer.get_vocab()
-    for passing in ("padding", "truncation"):  # set by whoever called it last
-        state.pop(passing, None)
-    special = [tokenizer.eos_token, tokenizer.pad_token]
-    text = json.dumps([state, special], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Name the chat template."""
-    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
-
-
 @contextlib.contextmanager
 def naming(path: Path_, revision: str | None) -> Iterator[None]:
     """Say which model could not be loaded."""
     try:
         with quiet():
             yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *BROKEN) as error:
         at = f" at revision {revision}" if revision else ""
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(

@@ -72,27 +72,27 @@ class TextScorer:
 
         An encoder's head is its own code, and in bfloat16 it would round a score near 8 to .03.
         """
+        model, info = models.load_weights(
+            AutoModelForSequenceClassification,
+            path,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+        )
         with models.naming(path, revision):
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                path,
-                revision=revision,
-                dtype=models.find_dtype(dtype, device),
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
             tokenizer = AutoTokenizer.from_pretrained(
                 path, revision=revision, trust_remote_code=False
             )
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"]))
             raise ConfigError(f"{path} is no trained reward model: it has no weights for {missing}")
+        models.refuse_unread(path, info)
         if model.config.num_labels != 1:
             raise ConfigError(
                 f"{path} is no reward model: it has {model.config.num_labels} outputs, expected 1"
             )
         models.disable_dropout(model)
-        model = model.to(device).eval().requires_grad_(False)
+        model.eval().requires_grad_(False)
         scorer = cls(model, tokenizer, name=str(path), tell=tell)
         if not scorer.decoder:
             scorer.model.float()

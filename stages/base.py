@@ -121,8 +121,8 @@ class Base:
             "base_model": path_hash(Path(self.path), HashCache())
             if Path(self.path).is_dir()
             else f"{self.path}@{self.revision}",
-            "tokenizer_hash": models.tokenizer_hash(self.tokenizer),
-            "template_hash": models.template_hash(self.tokenizer),
+            "tokenizer_hash": chat.tokenizer_hash(self.tokenizer),
+            "template_hash": chat.template_hash(self.tokenizer),
             "splits": {name: value_hash(rows) for name, rows in splits.items()},
         }
 
