@@ -6,17 +6,13 @@ full weights that plain transformers loads, and with LoRA also `adapter/` in PEF
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -28,12 +24,9 @@ from transformers import (
 from align import chat
 from align.config import LoraSection
 from align.errors import ConfigError
+from align.pretrained import Path_, load_weights, naming, quiet, refuse_unread
 
 Task = Literal["causal", "reward"]
-Path_ = str | os.PathLike[str]
-BROKEN = (SafetensorError, StrictDataclassError)
-"""Raised for weights cut short or never fetched (Git LFS), and for values in config.json of another
-type."""
 HEAD = "score"
 """Name of the reward head in every `…ForSequenceClassification` of transformers that we use."""
 
@@ -87,10 +80,10 @@ def load_causal_lm(
 ) -> PreTrainedModel:
     """Load a language model, in evaluation mode."""
     model, info = load_weights(
-        AutoModelForCausalLM, path, revision=revision, dtype=dtype, device=device
+        AutoModelForCausalLM, path, revision=revision, dtype=find_dtype(dtype, device)
     )
     refuse_unread(path, info)
-    return model.eval()
+    return _placed(model, device)
 
 
 def load_reward_model(
@@ -111,8 +104,7 @@ def load_reward_model(
         AutoModelForSequenceClassification,
         path,
         revision=revision,
-        dtype=dtype,
-        device=device,
+        dtype=find_dtype(dtype, device),
         num_labels=1,
     )
     head = getattr(model, HEAD, None)
@@ -128,48 +120,11 @@ def load_reward_model(
             head.weight.copy_(noise / (head.in_features + 1) ** 0.5)
     model.config.get_text_config().pad_token_id = pad_id
     model.config.pad_token_id = pad_id
-    return model.eval()
+    return _placed(model, device)
 
 
-def load_weights(
-    auto_class: Any,
-    path: Path_,
-    *,
-    revision: str | None,
-    dtype: str,
-    device: torch.device,
-    **settings: Any,
-) -> tuple[Any, dict[str, Any]]:
-    """Load a model; return it with what transformers says of the loading, for `refuse_unread`."""
-    with naming(path, revision):
-        model, info = auto_class.from_pretrained(
-            path,
-            revision=revision,
-            dtype=find_dtype(dtype, device),
-            trust_remote_code=False,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # they are in what is returned
-            output_loading_info=True,
-            **settings,
-        )
-    return model.to(device), info
-
-
-def refuse_unread(path: Path_, info: Mapping[str, Any], *, new: str = "no") -> None:
-    """Refuse a model of which transformers would draw weights at random.
-
-    Args:
-        info: what `from_pretrained` says of the loading.
-        new: module that may lack its weights.
-    """
-    lacking = {name for name in info["missing_keys"] if not name.startswith(f"{new}.")}
-    names = sorted(lacking | {name for name, *_ in info["mismatched_keys"]})
-    if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
-        raise ConfigError(
-            f"{os.fspath(path)!r} has no weights of the right shape for {shown}; give a folder "
-            "whose weights belong to its config.json"
-        )
+def _placed(model: Any, device: torch.device) -> PreTrainedModel:
+    return model.to(device).eval()
 
 
 def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -286,35 +241,3 @@ def save(
         merged.save_pretrained(out / "model")
     for folder in folders:
         tokenizer.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def naming(path: Path_, revision: str | None) -> Iterator[None]:
-    """Say which model could not be loaded."""
-    try:
-        with quiet():
-            yield
-    except (OSError, ValueError, *BROKEN) as error:
-        at = f" at revision {revision}" if revision else ""
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"cannot load a model from {os.fspath(path)!r}{at}: {reason}; give a folder that holds "
-            "config.json, model.safetensors and a tokenizer, or a hub name with its revision"
-        ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars of single files, no warnings about heads that are meant to be new."""
-    level, bars = (
-        transformers.logging.get_verbosity(),
-        transformers.logging.is_progress_bar_enabled(),
-    )
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()

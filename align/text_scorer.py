@@ -33,6 +33,7 @@ from transformers import (
 from align import chat, models
 from align.data.rows import Message
 from align.errors import ConfigError
+from align.pretrained import Path_, load_weights, naming, refuse_unread
 
 SCORE_AT, STOP = "score_at", "stop"
 """Key and value in a reward model's configuration: its score stands at the stop token."""
@@ -61,7 +62,7 @@ class TextScorer:
     @classmethod
     def load(
         cls,
-        path: models.Path_,
+        path: Path_,
         *,
         revision: str | None = None,
         dtype: str = "auto",
@@ -72,27 +73,26 @@ class TextScorer:
 
         An encoder's head is its own code, and in bfloat16 it would round a score near 8 to .03.
         """
-        model, info = models.load_weights(
+        model, info = load_weights(
             AutoModelForSequenceClassification,
             path,
             revision=revision,
-            dtype=dtype,
-            device=device,
+            dtype=models.find_dtype(dtype, device),
         )
-        with models.naming(path, revision):
+        with naming(path, revision):
             tokenizer = AutoTokenizer.from_pretrained(
                 path, revision=revision, trust_remote_code=False
             )
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"]))
             raise ConfigError(f"{path} is no trained reward model: it has no weights for {missing}")
-        models.refuse_unread(path, info)
+        refuse_unread(path, info)
         if model.config.num_labels != 1:
             raise ConfigError(
                 f"{path} is no reward model: it has {model.config.num_labels} outputs, expected 1"
             )
         models.disable_dropout(model)
-        model.eval().requires_grad_(False)
+        model = model.to(device).eval().requires_grad_(False)
         scorer = cls(model, tokenizer, name=str(path), tell=tell)
         if not scorer.decoder:
             scorer.model.float()

@@ -20,6 +20,7 @@ from transformers.trainer_callback import ProgressCallback
 from align import models
 from align.config import PPOConfig
 from align.errors import ConfigError, DivergedError
+from align.pretrained import quiet
 from stages.base import Base
 from stages.contract import StageContext
 
@@ -44,7 +45,7 @@ def trainer(
         kwargs: further arguments of the trainer, above all `model`.
     """
     try:
-        with models.quiet():  # some load a reference
+        with quiet():  # some load a reference
             return guarded(trainer_class)(
                 args=settings(config_class, base, defaults or {}, fixed or {}),
                 train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
