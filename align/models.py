@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from align import chat
+from align.artifacts import safetensors_faults
 from align.config import LoraSection
 from align.errors import ConfigError
 from align.pretrained import Path_, load_weights, naming, quiet, refuse_unread
@@ -231,13 +232,14 @@ def save(
     folders = [out / "model"]
     if isinstance(model, PeftModel):
         model.peft_config["default"].base_model_name_or_path = str(base)
-        model.save_pretrained(str(out / "adapter"), selected_adapters=["default"])
+        with safetensors_faults():
+            model.save_pretrained(str(out / "adapter"), selected_adapters=["default"])
         folders.append(out / "adapter")
     merged = merge(model)
     if merged.can_generate() and merged.generation_config is not None:
         merged.generation_config.eos_token_id = stop_ids(tokenizer, merged)
         merged.generation_config.pad_token_id = tokenizer.pad_token_id
-    with quiet():
+    with quiet(), safetensors_faults():
         merged.save_pretrained(out / "model")
     for folder in folders:
         tokenizer.save_pretrained(folder)

@@ -10,7 +10,8 @@ RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+"""What the libraries below count in 32 bits."""
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 

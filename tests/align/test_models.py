@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from align import models
+from align.artifacts import RETRYABLE
 from align.config import LoraSection
 from align.errors import ConfigError
 from align.losses import bradley_terry_loss
@@ -262,6 +264,22 @@ def test_a_folder_without_a_model_is_one_line_with_a_remedy(tmp_path, load):
     with pytest.raises(ConfigError, match=r"cannot load a model from .*; give a folder") as caught:
         load(tmp_path, **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_full_disk_is_the_fault_of_the_disk_that_it_is(tmp_path, lora):
+    """So that the stage ends with the exit code of what may be tried again."""
+    model = tiny.llama()
+    if lora:
+        model = models.add_lora(model, LoraSection(), task="causal")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            models.save(model, tiny.tokenizer(), tmp_path, base="base")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno in RETRYABLE
 
 
 def edited(folder, **values):
