@@ -132,6 +132,20 @@ def retryable(what: str) -> Iterator[None]:
         raise kind(f"{what}: {error.strerror}{place}; put that right and run again") from error
 
 
+@contextlib.contextmanager
+def safetensors_faults() -> Iterator[None]:
+    """Give back the OSError that safetensors wraps up when a disk is full."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
 # ---------------------------------------------------------------------------- publishing
 
 

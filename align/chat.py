@@ -15,8 +15,11 @@ text and become ordinary tokens: a user cannot end a turn or speak as another ro
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -135,6 +138,22 @@ def _stop_id(tokenizer: PreTrainedTokenizerBase, template: str | None) -> int:
             "token, so the policy could never stop; set eos_token in tokenizer_config.json"
         )
     return stop
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Name what turns text into ids: vocabulary, merges, normalisation and special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state: dict[str, Any] = json.loads(backend.to_str()) if backend else tokenizer.get_vocab()
+    for passing in ("padding", "truncation"):  # set by whoever called it last
+        state.pop(passing, None)
+    special = [tokenizer.eos_token, tokenizer.pad_token]
+    text = json.dumps([state, special], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Name the chat template."""
+    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
 
 
 def _render(

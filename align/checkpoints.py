@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -18,7 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from align.artifacts import WORK, publish, quarantine, read_artifact, recover, retryable, workspace
+from align.artifacts import (
+    WORK,
+    publish,
+    quarantine,
+    read_artifact,
+    recover,
+    retryable,
+    safetensors_faults,
+    workspace,
+)
 from align.errors import CorruptArtifactError
 from align.manifest import Manifest, changes, fingerprint
 from align.stopping import Stop
@@ -176,14 +184,7 @@ def forget(run_dir: Path, stage: str) -> None:
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; a full disk is the OSError that it is."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    try:
+    with safetensors_faults():
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

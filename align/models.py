@@ -6,11 +6,7 @@ full weights that plain transformers loads, and with LoRA also `adapter/` in PEF
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +22,12 @@ from transformers import (
 )
 
 from align import chat
+from align.artifacts import safetensors_faults
 from align.config import LoraSection
 from align.errors import ConfigError
+from align.pretrained import Path_, load_weights, naming, quiet, refuse_unread
 
 Task = Literal["causal", "reward"]
-Path_ = str | os.PathLike[str]
 HEAD = "score"
 """Name of the reward head in every `…ForSequenceClassification` of transformers that we use."""
 
@@ -83,14 +80,10 @@ def load_causal_lm(
     device: torch.device,
 ) -> PreTrainedModel:
     """Load a language model, in evaluation mode."""
-    with naming(path, revision):
-        model = AutoModelForCausalLM.from_pretrained(
-            path,
-            revision=revision,
-            dtype=find_dtype(dtype, device),
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+    model, info = load_weights(
+        AutoModelForCausalLM, path, revision=revision, dtype=find_dtype(dtype, device)
+    )
+    refuse_unread(path, info)
     return _placed(model, device)
 
 
@@ -108,23 +101,21 @@ def load_reward_model(
     A new head is drawn from N(0, 1/√(d+1)) with `seed` and has no bias.
     Source: Stiennon 2020, arXiv:2009.01325 (released code); Huang 2024, arXiv:2403.17031.
     """
-    with naming(path, revision):
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            path,
-            num_labels=1,
-            revision=revision,
-            dtype=find_dtype(dtype, device),
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+    model, info = load_weights(
+        AutoModelForSequenceClassification,
+        path,
+        revision=revision,
+        dtype=find_dtype(dtype, device),
+        num_labels=1,
+    )
     head = getattr(model, HEAD, None)
     if head is None:
         raise ConfigError(
             f"{type(model).__name__} keeps its head under another name than `{HEAD}`; "
             "use a decoder such as Llama, Qwen, Gemma, Mistral or GPT-2 for the reward model"
         )
-    if any(name.startswith(f"{HEAD}.") for name in info["missing_keys"]):
+    refuse_unread(path, info, new=HEAD)
+    if info["missing_keys"]:
         noise = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             head.weight.copy_(noise / (head.in_features + 1) ** 0.5)
@@ -241,61 +232,14 @@ def save(
     folders = [out / "model"]
     if isinstance(model, PeftModel):
         model.peft_config["default"].base_model_name_or_path = str(base)
-        model.save_pretrained(str(out / "adapter"), selected_adapters=["default"])
+        with safetensors_faults():
+            model.save_pretrained(str(out / "adapter"), selected_adapters=["default"])
         folders.append(out / "adapter")
     merged = merge(model)
     if merged.can_generate() and merged.generation_config is not None:
         merged.generation_config.eos_token_id = stop_ids(tokenizer, merged)
         merged.generation_config.pad_token_id = tokenizer.pad_token_id
-    with quiet():
+    with quiet(), safetensors_faults():
         merged.save_pretrained(out / "model")
     for folder in folders:
         tokenizer.save_pretrained(folder)
-
-
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Name what turns text into ids: vocabulary, merges, normalisation and special tokens."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state: dict[str, Any] = json.loads(backend.to_str()) if backend else tokenizer.get_vocab()
-    for passing in ("padding", "truncation"):  # set by whoever called it last
-        state.pop(passing, None)
-    special = [tokenizer.eos_token, tokenizer.pad_token]
-    text = json.dumps([state, special], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Name the chat template."""
-    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def naming(path: Path_, revision: str | None) -> Iterator[None]:
-    """Say which model could not be loaded."""
-    try:
-        with quiet():
-            yield
-    except (OSError, ValueError) as error:
-        at = f" at revision {revision}" if revision else ""
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"cannot load a model from {os.fspath(path)!r}{at}: {reason}; give a folder that holds "
-            "config.json, model.safetensors and a tokenizer, or a hub name with its revision"
-        ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars of single files, no warnings about heads that are meant to be new."""
-    level, bars = (
-        transformers.logging.get_verbosity(),
-        transformers.logging.is_progress_bar_enabled(),
-    )
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()

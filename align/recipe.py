@@ -129,6 +129,10 @@ def _message(item: Any, path: KeyPath, cause: Any) -> str:
             return f"missing; add it, or give {'.'.join(map(str, path))}=VALUE on the command line"
         case "value_error":
             return str(cause)
+        case "dict_type":
+            return f"{path[-1]}={value!r}: should be a mapping, as {{name: value}}"
+        case "tuple_type":
+            return f"{path[-1]}={value!r}: should be a list, as [one, two]"
         case "model_type":
             return f"{value!r} should be a mapping of {', '.join(_keys(_model_at(path)))}"
         case "literal_error":

@@ -10,13 +10,16 @@ It is given conversations, not tokens, and reads them as it did in training:
   that writes, control tokens included; without one, the pair of what was said and what was
   answered: `[CLS] question [SEP] answer [SEP]`.
 
-Control tokens inside a message are text, whoever wrote them. Nothing is cut: a conversation longer
-than the model reads is an error.
+Control tokens inside a message are text, whoever wrote them. Data is never cut: `fits` tells which
+rows to leave out. A policy's answer may outgrow the model's limit all the same, since its length is
+limited in the policy's tokens; it is then read as far as the limit allows, as an answer that ends
+there, and the first time that is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -30,6 +33,7 @@ from transformers import (
 from align import chat, models
 from align.data.rows import Message
 from align.errors import ConfigError
+from align.pretrained import Path_, load_weights, naming, refuse_unread
 
 SCORE_AT, STOP = "score_at", "stop"
 """Key and value in a reward model's configuration: its score stands at the stop token."""
@@ -41,47 +45,55 @@ class TextScorer:
     """Scores conversations that end with the assistant."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str = "model"
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "model",
+        tell: Callable[[str], None] = print,
     ) -> None:
-        """`name`: what errors call it."""
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+        """`name`: what errors call it. `tell` gets a line when an answer is cut, once."""
+        self.model, self.tokenizer, self.name, self.tell = model, tokenizer, name, tell
+        self.cut = 0
+        """Answers read in part so far."""
         self.decoder = hasattr(model, models.HEAD)
         self.limit = reading_limit(model, tokenizer)
 
     @classmethod
     def load(
         cls,
-        path: models.Path_,
+        path: Path_,
         *,
         revision: str | None = None,
         dtype: str = "auto",
         device: torch.device,
+        tell: Callable[[str], None] = print,
     ) -> Self:
         """Load a trained reward model; a decoder in `dtype`, an encoder in float32.
 
         An encoder's head is its own code, and in bfloat16 it would round a score near 8 to .03.
         """
-        with models.naming(path, revision):
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                path,
-                revision=revision,
-                dtype=models.find_dtype(dtype, device),
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+        model, info = load_weights(
+            AutoModelForSequenceClassification,
+            path,
+            revision=revision,
+            dtype=models.find_dtype(dtype, device),
+        )
+        with naming(path, revision):
             tokenizer = AutoTokenizer.from_pretrained(
                 path, revision=revision, trust_remote_code=False
             )
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"]))
             raise ConfigError(f"{path} is no trained reward model: it has no weights for {missing}")
+        refuse_unread(path, info)
         if model.config.num_labels != 1:
             raise ConfigError(
                 f"{path} is no reward model: it has {model.config.num_labels} outputs, expected 1"
             )
         models.disable_dropout(model)
-        scorer = cls(model.to(device).eval().requires_grad_(False), tokenizer, name=str(path))
+        model = model.to(device).eval().requires_grad_(False)
+        scorer = cls(model, tokenizer, name=str(path), tell=tell)
         if not scorer.decoder:
             scorer.model.float()
         return scorer
@@ -108,22 +120,45 @@ class TextScorer:
     def scores(
         self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 64
     ) -> list[float]:
-        """One score per conversation, in their order.
+        """One score per conversation, in their order; an answer beyond the limit is cut there.
 
         Raises:
-            ConfigError: one of them is longer than the model reads.
+            ConfigError: one of them is longer than the model reads before its answer begins.
         """
-        encoded = [self.encode(messages) for messages in conversations]
+        encoded = [self._fitted(messages) for messages in conversations]
         longest = max(len(each["input_ids"]) for each in encoded)
         if self.limit is not None and longest > self.limit:
             raise ConfigError(
-                f"{self.name} reads {self.limit} tokens, and a conversation has {longest} in its "
-                "words; shorten the prompts, or lower max_new_tokens"
+                f"{self.name} reads {self.limit} tokens, and a prompt has {longest} in its words; "
+                "shorten the prompts"
             )
         if self.decoder:
             ids = [each["input_ids"] for each in encoded]
             return models.reward_scores(self.model, ids, pad_id=0, batch_size=batch_size)
         return self._pooled(encoded, batch_size)
+
+    def _fitted(self, messages: Sequence[Message]) -> dict[str, list[int]]:
+        """What the model reads of a conversation whose answer is cut on the right until it fits."""
+        whole = self.encode(messages)
+        if self.limit is None or len(whole["input_ids"]) <= self.limit:
+            return whole
+        *prompt, answer = messages
+        text = answer["content"]
+
+        def told(characters: int) -> dict[str, list[int]]:
+            return self.encode([*prompt, answer | {"content": text[:characters]}])
+
+        too_many = bisect_right(
+            range(len(text)), self.limit, key=lambda n: len(told(n)["input_ids"])
+        )
+        if not self.cut:
+            self.tell(
+                f"warning: {self.name} reads {self.limit} tokens, and with an answer a "
+                f"conversation has {len(whole['input_ids'])} in its words: such answers are scored "
+                "as far as it reads; lower max_new_tokens"
+            )
+        self.cut += 1
+        return told(max(0, too_many - 1))
 
     def _pooled(self, encoded: Sequence[dict[str, list[int]]], batch_size: int) -> list[float]:
         """Scores of an encoder: whatever its head makes of the whole sequence."""

@@ -17,8 +17,8 @@ from align.readout import computing_in, final_scores, trunk_of
 from align.roles import Roles
 from align.rollout import Sample, collate
 from align.types import Sequences
+from stages.base import Base
 from stages.scoring import Scoring
-from stages.trl_support import Base
 
 Ids = list[int]
 BROKEN = "probability tensor"

@@ -55,14 +55,15 @@ def run(
     from align import chat, models, probe
     from stages import peer_trainers as peer
     from stages import trl_support as support
+    from stages.base import Base, within
     from stages.scoring import scoring
 
     # 1. Encode the prompts, load the policy and the reward model.
-    base = support.Base.of(context, method)
+    base = Base.of(context, method)
     told = scoring(base, rows)
     trained_on, held = probe.hold_back(told.rows, config.probe_prompts)
     encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
-    prompts = support.within(encoded, len, base.max_length - config.max_new_tokens, "prompts")
+    prompts = within(encoded, len, base.max_length - config.max_new_tokens, "prompts")
     policy, pad_id = base.load(), base.tokenizer.pad_token_id
     stop_ids = models.stop_ids(base.tokenizer, policy)
     scorer = peer.Scorer(base, told)

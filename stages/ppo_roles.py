@@ -13,7 +13,7 @@ from align.errors import ConfigError
 from align.roles import SeparateRoles, SharedRoles
 from stages.contract import StageContext
 from stages.scoring import Scoring
-from stages.trl_support import Base
+from stages.base import Base
 
 
 def build_roles(base: Base, told: Scoring) -> SharedRoles | SeparateRoles:

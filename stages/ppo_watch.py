@@ -12,7 +12,7 @@ from align.data import Prompt
 from align.health import Watch
 from align.probe import GoldProbe, Question
 from align.roles import Roles
-from stages.trl_support import Base
+from stages.base import Base
 
 
 def build_watch(base: Base, roles: Roles, held: Sequence[Prompt]) -> Watch:

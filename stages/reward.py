@@ -36,10 +36,11 @@ def run(context: StageContext) -> StageResult:
 
     from align import chat, models, text_scorer
     from stages import trl_support as support
+    from stages.base import Base, encode_pairs, within
 
     # 2. Encode.
-    base = support.Base.of(context, "reward")
-    kept, encoded = support.encode_pairs(base, pairs, "preferences")
+    base = Base.of(context, "reward")
+    kept, encoded = encode_pairs(base, pairs, "preferences")
     examples = [
         {
             "chosen_ids": row["prompt_ids"] + row["chosen_ids"],
@@ -64,10 +65,10 @@ def run(context: StageContext) -> StageResult:
         return models.reward_scores(trainer.model, sequences, pad_id=base.tokenizer.pad_token_id)
 
     shown = [chat.encode(base.tokenizer, row.messages)[0] for row in evenly(demonstrations)]
-    scores = score(support.within(shown, len, base.max_length, "instructions"))
+    scores = score(within(shown, len, base.max_length, "instructions"))
     metrics |= {"reward/score/mean": fmean(scores), "reward/score/std": pstdev(scores)}
     if heldout:
-        kept, encoded = support.encode_pairs(base, heldout, "preferences_heldout")
+        kept, encoded = encode_pairs(base, heldout, "preferences_heldout")
         prompts = [row["prompt_ids"] for row in encoded]
         better, worse = (
             score([prompt + row[side] for prompt, row in zip(prompts, encoded, strict=True)])

@@ -30,17 +30,17 @@ def run_ppo(context: StageContext) -> StageResult:
 
     from align import chat, ppo
     from align.probe import hold_back
-    from stages import trl_support as support
+    from stages.base import Base, within
     from stages.ppo_roles import build_roles
     from stages.ppo_watch import build_watch
     from stages.scoring import scoring
 
-    base = support.Base.of(context, "ppo")
+    base = Base.of(context, "ppo")
     told = scoring(base, rows)
     trained_on, held = hold_back(told.rows, config.probe_prompts)
     encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
     longest = base.max_length - config.max_new_tokens
-    prompts = support.within(encoded, len, longest, "prompts")
+    prompts = within(encoded, len, longest, "prompts")
     roles = build_roles(base, told)
     watch = build_watch(base, roles, held)
     checkpoints = context.checkpoints
@@ -75,13 +75,14 @@ def run_dpo(context: StageContext) -> StageResult:
 
     from align import models
     from stages import trl_support as support
+    from stages.base import Base, encode_pairs
 
     class EncodedDPOTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset  # encoded by us; TRL would render and tokenise it again
 
-    base = support.Base.of(context, "dpo")
-    kept, encoded = support.encode_pairs(base, pairs, "preferences")
+    base = Base.of(context, "dpo")
+    kept, encoded = encode_pairs(base, pairs, "preferences")
     # With LoRA the reference is the policy with its adapter off. Without, it is a second copy: left
     # to itself, TRL would load whatever the model's config names.
     policy, reference = base.load(), base.load() if base.lora is None else None

@@ -54,7 +54,8 @@ def _main(stages: Sequence[Stage], recipe_path: Path, items: Sequence[str]) -> i
     names = [stage.name for stage in stages]
     chosen, rest = take(items, {"method": names[0] if len(names) == 1 else ""})
     if chosen["method"] not in names:
-        raise ConfigError(f"method={chosen['method']}: choose method={' or method='.join(names)}")
+        told = f"method={chosen['method']}" if chosen["method"] else "method: missing"
+        raise ConfigError(f"{told}; choose method={' or method='.join(names)}")
     stage = stages[names.index(chosen["method"])]
     command = read_command(recipe_path, rest, section=stage.section)
     with lock(command.run_dir):
@@ -118,6 +119,9 @@ def guarded(action: Callable[[], int]) -> int:
             return action()
     except UserError as error:
         return _tell(error)
+    except PermissionError as error:
+        told = f"{error.filename}: {error.strerror}; change its permissions, or give another path"
+        return _tell(UserError(told))
     except OSError as error:
         if error.errno not in RETRYABLE:
             raise

@@ -14,9 +14,9 @@ from align.errors import DataError
 from align.evaluation.exam import Score
 from align.roles.retelling import Retelling
 from align.text_scorer import TextScorer
+from stages.base import Base
 from stages.contract import StageContext
 from stages.reward_source import evenly
-from stages.trl_support import Base
 
 Row = TypeVar("Row", Prompt, Instruction)
 
@@ -48,7 +48,13 @@ def ready_made(context: StageContext) -> TextScorer | None:
     if (source := recipe.ppo.reward_model) is None:
         return None
     dtype, device = recipe.model.dtype, models.find_device(recipe.model.device)
-    return TextScorer.load(source.path, revision=source.revision, dtype=dtype, device=device)
+    return TextScorer.load(
+        source.path,
+        revision=source.revision,
+        dtype=dtype,
+        device=device,
+        tell=context.tracker.note,
+    )
 
 
 def judge(

@@ -29,11 +29,12 @@ def run(context: StageContext) -> StageResult:
 
     from align import chat
     from stages import trl_support as support
+    from stages.base import Base, within
 
     # 2. Encode: every answer counts once, the prompt never.
-    base = support.Base.of(context, "sft")
+    base = Base.of(context, "sft")
     encoded = [pair for row in rows for pair in chat.encode_answers(base.tokenizer, row.messages)]
-    kept = support.within(encoded, lambda pair: len(pair[0]), base.max_length, "instructions")
+    kept = within(encoded, lambda pair: len(pair[0]), base.max_length, "instructions")
     examples = [
         {
             "input_ids": ids,

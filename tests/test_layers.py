@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = (
     "masks logprobs kl advantages losses",
     "errors stopping types hashing yaml_lines trainer_fields config recipe manifest",
-    "chat data models artifacts checkpoints tracking judges alarms text_scorer",
+    "pretrained chat data models artifacts checkpoints tracking judges alarms text_scorer",
     "readout decoding rollout roles vllm_sampler samplers optimiser "
     "ppo_metrics health ppo_state ppo probe evaluation report",
 )

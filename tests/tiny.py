@@ -14,14 +14,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}"
-    "<|assistant|>{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}"
-    "{% else %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-SPECIAL_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+from data.tiny.pretrain import CHAT_TEMPLATE, CHAT_TOKENS
+
 TEXT = [
     "Hello, how are you?",
     "The capital of Korea is Seoul.",
@@ -33,21 +27,28 @@ TEXT = [
 @functools.cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of 300 tokens with pad 0 and stop token `<|end|>` 1."""
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=byte_level_bpe(TEXT, vocab_size=300, special_tokens=CHAT_TOKENS),
+        pad_token="<|pad|>",
+        eos_token="<|end|>",
+        padding_side="left",
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def byte_level_bpe(text: list[str], *, vocab_size: int, special_tokens: list[str]) -> Tokenizer:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=SPECIAL_TOKENS,
+        vocab_size=vocab_size,
+        special_tokens=special_tokens,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(TEXT, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<|pad|>", eos_token="<|end|>", padding_side="left"
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    bpe.train_from_iterator(text, trainer)
+    return bpe
 
 
 def llama(seed: int = 0, *, vocab_size: int = 300, hidden_size: int = 32) -> LlamaForCausalLM:

@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from align.text_scorer import TextScorer
-from tests.tiny import TEXT
+from tests.tiny import TEXT, byte_level_bpe
 
 TEMPLATE = (
     "<s>{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}</s>\n"
@@ -32,18 +32,15 @@ TEMPLATE = (
 @functools.cache
 def decoder_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE of 280 tokens, with other merges and other special tokens than tiny's."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=280,
-        special_tokens=["<pad>", "<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(["[user] 안녕하세요", "[assistant] good", "반갑습니다"], trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=byte_level_bpe(
+            ["[user] 안녕하세요", "[assistant] good", "반갑습니다"],
+            vocab_size=280,
+            special_tokens=["<pad>", "<s>", "</s>"],
+        ),
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
     )
     fast.chat_template = TEMPLATE
     return fast

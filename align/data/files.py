@@ -5,10 +5,12 @@ JSONL, JSON (a list of rows), CSV and Parquet, each also as .gz; a byte-order ma
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def read_rows(source: DataSource) -> Iterator[Row]:
     if path.exists() or path.suffix or path.is_absolute() or source.path.startswith("."):
         problem = "a folder, not a file" if path.exists() else "no such file"
         raise DataError(
-            f"{source.path}: {problem}; give a {READABLE} file, or a hub name and revision"
+            f"{source.path}: {problem}; give a file ({READABLE}), or a hub name and revision"
         )
     return _read_hub(source)
 
@@ -55,7 +57,7 @@ def _bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); check the file") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: UTF-16 text; save it as UTF-8")
@@ -105,16 +107,21 @@ def _read_json(path: Path, content: bytes) -> Iterator[Row]:
         while position < len(text) and text[position] in " \t\r\n,":
             position += 1
         line, counted = line + text.count("\n", counted, position), position
-        if text[position : position + 1] == "]":
-            return
         where = f"{path}:{line}"
+        if text[position : position + 1] == "]":
+            if text[position + 1 :].strip():
+                raise DataError(f"{where}: more text after the list of rows; make it one list")
+            return
         try:
-            value, end = decoder.raw_decode(text, position)
+            with _python_limits():
+                value, end = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno}); "
                 "correct it here, the rest of the file cannot be read"
             ) from error
+        except _LimitError as error:
+            raise DataError(f"{where}: {error}") from error
         except RowError as error:
             yield where, error
             _, end = json.JSONDecoder().raw_decode(text, position)
@@ -135,9 +142,27 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+class _LimitError(RowError):
+    """A value that is JSON and that Python does not read; where it ends is not known."""
+
+
+@contextlib.contextmanager
+def _python_limits() -> Iterator[None]:
+    """Turn what `json` raises about values beyond Python's limits into errors of the row."""
+    try:
+        yield
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise _LimitError("row", "nested too deeply", "a row is a few levels") from None
+    except ValueError:  # of int(), which reads 4300 digits at most
+        raise _LimitError("row", "a number of thousands of digits", "correct it") from None
+
+
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates)
+        with _python_limits():
+            return json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         raise RowError(
             f"column {error.colno}", f"not JSON ({error.msg})", "write one JSON object a line"
@@ -156,27 +181,34 @@ def _read_csv(path: Path, content: bytes) -> Iterator[Row]:
         text = _text(content, first_line=1)
     except RowError as error:
         raise DataError(f"{path}: {error} (in Excel: CSV UTF-8)") from error
-    csv.field_size_limit(1 << 28)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header, start = next(reader, None), 1
-    if header is None:
-        return
-    while True:
-        start = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise DataError(f"{path}:{start}: not CSV ({error}); check the quotes") from error
-        if cells is None:
-            return
-        if not any(cell.strip() for cell in cells):
-            continue
-        where = f"{path}:{start}"
-        if len(cells) != len(header):
+    header: list[str] | None = None
+    for where, cells in _csv_lines(path, text):
+        if header is None:
+            header = cells
+            if twice := {name for name in header if name and header.count(name) > 1}:
+                names = ", ".join(sorted(twice))
+                raise DataError(f"{where}: {names}: a column given twice; keep one")
+        elif len(cells) != len(header):
             problem = f"{len(cells)} columns where the header has {len(header)}"
             yield where, RowError("row", problem, "put cells that hold a comma in double quotes")
         else:
             yield where, dict(zip(header, cells, strict=True))
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    """The cells of each line that has any, and where it stands; quoted, it may be several lines."""
+    csv.field_size_limit(1 << 28)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{where}: not CSV ({error}); check the quotes") from error
+        if cells is None:
+            return
+        if any(cell.strip() for cell in cells):
+            yield where, cells
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -187,8 +219,8 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         table = pyarrow.parquet.read_table(
             path if path.suffix != ".gz" else io.BytesIO(_bytes(path))
         )
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not Parquet ({error}); check the file") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({error}); check the file") from error
     for number, row in enumerate(table.to_pylist(), start=1):
         yield f"{path}:{number}", row
 

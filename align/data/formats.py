@@ -192,7 +192,7 @@ def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith('[{"'):
         try:
             return json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return value  # a text that only begins like messages
     return value
 

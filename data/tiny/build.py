@@ -241,10 +241,11 @@ def build(seed: int) -> dict[str, list[dict[str, Any]]]:
         *,
         unseen: float = 0.0,
         distinct: bool = False,
-    ) -> list:
+    ) -> list[dict]:
         rng = Random(f"{seed}/{name}")
         stream = requests(rng, split, unseen=unseen)
-        rows, prompts = [], set()
+        rows: list[dict] = []
+        prompts: set[str] = set()
         while len(rows) < COUNTS[name]:
             one = next(stream)
             if not (distinct and one.prompt in prompts):

@@ -25,7 +25,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data.tiny.corpus import FORUM, STATEMENTS, Line, documents
 
-SPECIAL_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|document|>"]
+CHAT_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+SPECIAL_TOKENS = [*CHAT_TOKENS, "<|document|>"]
 PIECES = r"[가-힣]|[0-9]|\s|[A-Za-z]+|[^\sA-Za-z0-9가-힣]+"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -118,7 +119,7 @@ def new_model(vocab_size: int) -> LlamaForCausalLM:
 
 def batches(tokenizer: PreTrainedTokenizerFast, stream: Iterator[str]) -> Iterator[torch.Tensor]:
     """Documents end to end, each behind `<|document|>`, cut into [BATCH, CONTEXT] token ids."""
-    separator = tokenizer.convert_tokens_to_ids("<|document|>")
+    separator = tokenizer.get_vocab()["<|document|>"]
     buffer: list[int] = []
     while True:
         while len(buffer) < BATCH * CONTEXT:

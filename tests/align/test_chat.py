@@ -9,6 +9,7 @@ import pytest
 from align import chat
 from align.errors import ConfigError
 from align.masks import last_index
+from align.models import load_tokenizer
 from align.rollout import Sample, collate
 from tests import tiny
 
@@ -184,3 +185,17 @@ def test_a_template_that_is_not_prefix_preserving_is_refused():
 def test_a_tokenizer_without_a_template_is_refused():
     with pytest.raises(ConfigError, match="no chat template"):
         chat.prompt_ids(with_template(None), talk("a"))
+
+
+def test_hashes_survive_saving_and_tell_tokenizers_and_templates_apart(tmp_path):
+    tokenizer = tiny.tokenizer()
+    tokenizer(["a", "bcd"], padding=True, truncation=True, max_length=4)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert chat.tokenizer_hash(loaded) == chat.tokenizer_hash(tokenizer)
+    assert chat.template_hash(loaded) == chat.template_hash(tokenizer)
+    before = chat.tokenizer_hash(loaded)
+    loaded.add_tokens(["<new>"])
+    assert chat.tokenizer_hash(loaded) != before
+    loaded.chat_template += " "
+    assert chat.template_hash(loaded) != chat.template_hash(tokenizer)

@@ -245,8 +245,16 @@ def test_lines_that_are_not_json_not_utf8_or_name_a_key_twice(tmp_path):
         ("korean.csv", "prompt,response\n가,나\n".encode("cp949"), "not UTF-8"),
         ("quotes.csv", b'prompt,response\n"a"b,c\n', "2: not CSV"),
         ("cells.csv", b"prompt,response\na,b,c\n", "2: row: 3 columns where the header has 2"),
-        ("rows.parquet", b"hello", "not Parquet"),
+        ("rows.parquet", b"hello", "cannot be read as Parquet"),
         ("rows.jsonl.gz", b"hello", "cannot be read"),
+        ("torn.jsonl.gz", gzip.compress(b"x" * 99)[:12] + b"\xff" * 30, "cannot be read"),
+        ("number.jsonl", b'{"a": %s}' % (b"1" * 5000), "1: row: a number of"),
+        ("number.json", b'[{"a": %s}]' % (b"1" * 5000), "1: row: a number of thousands of digits"),
+        ("deep.jsonl", b'{"a": %s' % (b"[" * 200_000), "1: row: nested too deeply"),
+        ("deep.json", b"[" * 200_000, "1: row: nested too deeply"),
+        ("two.json", b'[{"prompt": "a", "response": "b"}]\n[1]', "1: more text after the list"),
+        ("twice.csv", b"prompt,prompt,response\na,b,c\n", "1: prompt: a column given twice"),
+        ("header.csv", b'prompt,"response\n', "1: not CSV"),
         ("layout.jsonl", b'{"q": "a"}', "1: row: columns q fit no known layout; name yours"),
     ],
 )
@@ -258,6 +266,21 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path, name, content, problem
         load_instructions(source(path))
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_columns_without_a_name_are_no_columns_given_twice(tmp_path):
+    """As a spreadsheet saves a sheet that was wider once."""
+    path = tmp_path / "wide.csv"
+    path.write_bytes(b"prompt,response,,\na,b,,\n")
+    assert [row.messages[-1]["content"] for row in load_instructions(source(path))] == ["b"]
+
+
+def test_a_cell_that_only_begins_like_messages_is_a_text(tmp_path):
+    path = tmp_path / "rows.csv"
+    for text in ('[{"a": %s}]' % ("1" * 5000), '[{"a": %s' % ("[" * 100_000)):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["prompt", "response"], [text, "b"]])
+        assert load_instructions(source(path))[0].messages[0]["content"] == text
 
 
 def test_a_folder_is_not_a_file(tmp_path):

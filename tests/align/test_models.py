@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from align import models
+from align.artifacts import RETRYABLE
 from align.config import LoraSection
 from align.errors import ConfigError
 from align.losses import bradley_terry_loss
@@ -256,26 +258,73 @@ def test_a_reward_adapter_scores_alike_in_a_fresh_process(checkpoint, tmp_path):
     assert merged == pytest.approx(expected, rel=0, abs=5e-6)  # rounded once more
 
 
-def test_hashes_survive_saving_and_tell_tokenizers_and_templates_apart(tmp_path):
-    tokenizer = tiny.tokenizer()
-    tokenizer(["a", "bcd"], padding=True, truncation=True, max_length=4)
-    tokenizer.save_pretrained(tmp_path)
-    loaded = models.load_tokenizer(tmp_path)
-    assert models.tokenizer_hash(loaded) == models.tokenizer_hash(tokenizer)
-    assert models.template_hash(loaded) == models.template_hash(tokenizer)
-    before = models.tokenizer_hash(loaded)
-    loaded.add_tokens(["<new>"])
-    assert models.tokenizer_hash(loaded) != before
-    loaded.chat_template += " "
-    assert models.template_hash(loaded) != models.template_hash(tokenizer)
-
-
 @pytest.mark.parametrize("load", [models.load_tokenizer, models.load_causal_lm])
 def test_a_folder_without_a_model_is_one_line_with_a_remedy(tmp_path, load):
     arguments = {"device": CPU} if load is models.load_causal_lm else {}
     with pytest.raises(ConfigError, match=r"cannot load a model from .*; give a folder") as caught:
         load(tmp_path, **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_full_disk_is_the_fault_of_the_disk_that_it_is(tmp_path, lora):
+    """So that the stage ends with the exit code of what may be tried again."""
+    model = tiny.llama()
+    if lora:
+        model = models.add_lora(model, LoraSection(), task="causal")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            models.save(model, tiny.tokenizer(), tmp_path, base="base")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno in RETRYABLE
+
+
+def edited(folder, **values):
+    """Write other values into a saved model's config.json."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | values), "utf-8")
+
+
+LOADERS = {
+    "causal": lambda folder: models.load_causal_lm(folder, device=CPU),
+    "reward": lambda folder: models.load_reward_model(folder, pad_id=0, device=CPU),
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("values", [{"num_hidden_layers": 3}, {"intermediate_size": 48}])
+def test_a_model_is_refused_if_transformers_would_draw_weights_of_it_at_random(
+    tmp_path, kind, values
+):
+    """A layer that the file lacks, and one that has another shape than config.json says."""
+    tiny.llama().save_pretrained(tmp_path)
+    LOADERS[kind](tmp_path)
+    edited(tmp_path, **values)
+    with pytest.raises(
+        ConfigError, match=r"no weights of the right shape for model\.layers\."
+    ) as e:
+        LOADERS[kind](tmp_path)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_broken_files_of_a_model_are_one_line(tmp_path, kind):
+    """Weights cut short, a Git LFS pointer in their place, a word where a number belongs."""
+    tiny.llama().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    for broken in (whole[:1000], b"version https://git-lfs.github.com/spec/v1\n"):
+        weights.write_bytes(broken)
+        with pytest.raises(ConfigError, match=r"cannot load a model.*; give a folder") as caught:
+            LOADERS[kind](tmp_path)
+        assert "\n" not in str(caught.value)
+    weights.write_bytes(whole)
+    edited(tmp_path, hidden_size="wide")
+    with pytest.raises(ConfigError, match=r"'hidden_size'.*; give a folder"):
+        LOADERS[kind](tmp_path)
 
 
 def test_cuda_where_there_is_none_is_refused():

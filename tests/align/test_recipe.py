@@ -133,6 +133,12 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path):
             "ppo: {missing_eos: subtract}",
             "ppo: missing_eos_penalty=-1.0 would be added, not taken off",
         ),
+        ("evaluate: {policies: sft}", "evaluate.policies: policies='sft': should be a list, as"),
+        ("sft: {trainer: [1]}", "sft.trainer: trainer=[1]: should be a mapping, as {name: value}"),
+        (
+            "ppo: {iterations: 9999999999}",
+            "ppo.iterations: iterations=9999999999: should be less than 2147483648",
+        ),
         ("sft: {lora: {targets: 3}}", "sft.lora.targets: targets=3: should be a valid string"),
         ("dpo: {trainer: {betta: 1}}", "dpo.trainer.betta: DPOConfig has no such field; did you"),
         ("reward: {trainer: {hub_token: x}}", "reward.trainer.hub_token: not set here; secrets"),

@@ -109,7 +109,7 @@ def test_a_batch_scores_as_each_conversation_does_alone(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_conversation_longer_than_the_model_reads_is_an_error(kind):
+def test_what_fits_is_counted_in_the_reward_models_own_tokens(kind):
     scorer = tiny_scorers.scorer(kind)
     assert scorer.limit == {"decoder": 128, "encoder": 96}[kind]
     fitting, long = talk("Hello", "5"), talk("Hello", "5 + " * 100)
@@ -117,9 +117,33 @@ def test_a_conversation_longer_than_the_model_reads_is_an_error(kind):
     assert scorer.fits(fitting, room=scorer.limit - scorer.length(fitting))
     assert not scorer.fits(fitting, room=scorer.limit - scorer.length(fitting) + 1)
     assert not scorer.fits(long)
-    told = f"reads {scorer.limit} tokens, and a conversation has {scorer.length(long)} in its words"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_beyond_the_limit_is_scored_as_the_longest_beginning_that_fits(kind):
+    """A sampled answer ends no run; what is cut is told once, and all else scores as ever."""
+    scorer, told = tiny_scorers.scorer(kind), []
+    scorer.tell = told.append
+    answer = "서울 5 + " * 40
+    beginnings = [talk("Hello", answer[:n]) for n in range(len(answer))]
+    longest = next(each for each in reversed(beginnings) if scorer.fits(each))
+    fitting = talk(*PAIRS[0])
+    expected = [scorer.scores([each])[0] for each in (longest, fitting, longest)]
+    assert not told
+    batch = [talk("Hello", answer), fitting, talk("Hello", answer)]
+    assert scorer.scores(batch) == pytest.approx(expected, abs=1e-5)
+    assert scorer.cut == 2
+    (line,) = told
+    assert f"model reads {scorer.limit} tokens" in line
+    assert str(scorer.length(batch[0])) in line
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_that_leaves_no_room_for_any_answer_is_an_error(kind):
+    scorer = tiny_scorers.scorer(kind)
+    told = rf"reads {scorer.limit} tokens, and a prompt has \d+ in its words; shorten the prompts"
     with pytest.raises(ConfigError, match=told):
-        scorer.scores([fitting, long])
+        scorer.scores([talk(*PAIRS[0]), talk("5 + " * 100, "5")])
 
 
 def test_the_limit_is_the_smaller_of_the_models_and_the_tokenizers():

@@ -15,12 +15,12 @@ from align.logprobs import sequence_logprobs, token_logprobs
 from align.readout import read
 from align.recipe import load_recipe
 from align.rollout import Sample, collate
+from stages.base import Base
 from stages.contract import StageContext
 from stages.peer_trainers import check_start
 from stages.peers import as_in_ppo, divisor, enough
 from stages.ppo_roles import build_roles
 from stages.scoring import scoring
-from stages.trl_support import Base
 from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights
 

@@ -120,7 +120,32 @@ def test_method_picks_between_stages(run):
     assert run((chain.DPO, chain.PPO), "method=dpo")[0] == 0
     assert Path("runs/r/dpo").is_dir()
     code, _, err = run((chain.DPO, chain.PPO))
-    assert (code, err) == (2, "error: method=: choose method=dpo or method=ppo\n")
+    assert (code, err) == (2, "error: method: missing; choose method=dpo or method=ppo\n")
+
+
+AS_ANYBODY = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: root reads everything by them
+    ctypes.CDLL(None).prctl(24, capability)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, "-m", "stages.sft", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("closed", ["sft.jsonl", "."])
+def test_what_may_not_be_read_or_written_is_one_line(tmp_path, closed):
+    """The file of the data; the folder of the runs."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    (folder / "sft.jsonl").write_text('{"prompt": "a", "response": "b"}\n', "utf-8")
+    (folder / closed).chmod(0)
+    settings = [f"runs_dir={folder}/runs", f"data.instructions={folder}/sft.jsonl"]
+    command = [sys.executable, "-c", AS_ANYBODY, "stages/recipes/tiny.yaml", *settings]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    folder.chmod(0o755)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {folder}/")
+    assert "Permission denied" in line
 
 
 def test_run_and_runs_dir_choose_the_folder(run):

@@ -1,0 +1,44 @@
+"""The evaluation: which policies answer, how often, and what is said of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from align.config.base import Count, Names, NonNegative, Section
+
+BEST_OF_N = "best_of_n"
+POLICIES = ("base", "sft", "dpo", "ppo", "rloo", "grpo", BEST_OF_N)
+"""What can be evaluated, each the work of the stage of that name but for the first and the last."""
+ALIGNED = POLICIES[2:-1]
+"""Policies that a stage trains from SFT."""
+
+
+class EvaluateConfig(Section):
+    """Held-out prompts answered by each policy."""
+
+    policies: Names = ("base", "sft", "dpo", "ppo")
+    """Also rloo, grpo, and best_of_n: SFT's answers, picked by the reward model (no stage)."""
+    best_of_n: Count = 8
+    """Answers that best_of_n picks one of; it draws n times as many samples as a policy."""
+    max_prompts: Count | None = None
+    samples_per_prompt: Count = 1
+    temperature: NonNegative = 1.0
+    """0 is greedy; greedy is reported beside it in any case."""
+    max_new_tokens: Count = 64
+    batch_size: Count = 64
+    bootstrap: Count = 2000
+    """Resamples behind each 95 % interval."""
+    showcase: Annotated[int, Field(ge=0)] = 12
+    """Prompts shown side by side in the report."""
+
+    @field_validator("policies")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in POLICIES:
+                raise ValueError(f"policies={name} is not one of {', '.join(POLICIES)}")
+        if "sft" not in value or len(set(value)) != len(value):
+            raise ValueError("name each policy once, and `sft`: the others are compared with it")
+        return value

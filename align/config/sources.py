@@ -1,0 +1,94 @@
+"""What a run reads: models with their tokenizers, and rows of data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from align.config.base import Count, Section
+
+
+class ModelSource(Section):
+    """Weights with their tokenizer."""
+
+    path: str
+    """A local folder, or a hub name together with `revision`."""
+    revision: str | None = None
+    """Commit or tag on the hub. A hub name without one would not name the same weights twice."""
+
+
+class ModelConfig(ModelSource):
+    """The base model that SFT starts from, and where everything runs."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 on CUDA, float32 on CPU. Type of the arithmetic and of frozen weights; weights
+    that are trained are float32 always."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count = 2
+    """torch threads on CPU. Results are bit-identical for equal thread counts only."""
+
+
+class DataSource(Section):
+    """One set of rows: a local file, or a hub name together with `revision`."""
+
+    path: str
+    revision: str | None = None
+    split: str = "train"
+    """Split of a hub data set; a local file has none."""
+    format: Literal["auto", "messages", "prompt-response", "alpaca", "preference", "hh-rlhf"] = (
+        "auto"
+    )
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our field name → the file's column name, where they differ."""
+    max_rows: Count | None = None
+    max_bad_rows: Annotated[int, Field(ge=0)] = 0
+    """Rows that may be dropped, each one counted and listed; one more and the stage fails."""
+    holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Fraction of prompts (chosen by a hash of the prompt) kept apart as the part `heldout`."""
+    part: Literal["train", "heldout"] = "train"
+
+    @model_validator(mode="after")
+    def _heldout_needs_holdout(self) -> Self:
+        if self.part == "heldout" and self.holdout == 0.0:
+            raise ValueError("part=heldout needs a holdout above 0; add `holdout: 0.2`")
+        return self
+
+
+INHERITED = ("path", "revision", "split", "format", "columns", "holdout", "max_bad_rows")
+
+
+class DataConfig(Section):
+    """What each stage reads. A source may be a bare path, or a mapping.
+
+    A mapping without `path` reads the file of `preferences`: `instructions: {}` trains SFT on the
+    chosen responses, `preferences_heldout: {part: heldout}` keeps the held-out prompts apart.
+    """
+
+    instructions: DataSource | None = None
+    """SFT: messages, prompt and response, or Alpaca rows."""
+    preferences: DataSource | None = None
+    """Reward model and DPO: prompt, chosen, rejected."""
+    preferences_heldout: DataSource | None = None
+    """Pairs the reward model is scored on; no stage trains on them."""
+    prompts: DataSource | None = None
+    """PPO samples responses to these."""
+    evaluation: DataSource | None = None
+    """Held-out prompts that all policies answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_sources(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        filled = {k: {"path": v} if isinstance(v, str) else v for k, v in data.items()}
+        pairs = filled.get("preferences")
+        if isinstance(pairs, dict):
+            shared = {key: pairs[key] for key in INHERITED if key in pairs}
+            for key, source in list(filled.items()):
+                if key not in cls.model_fields or key == "preferences":
+                    continue
+                if isinstance(source, dict) and "path" not in source:
+                    # Without a path to inherit, `preferences` itself is what has to be told.
+                    filled[key] = shared | source if "path" in pairs else None
+        return filled

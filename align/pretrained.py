@@ -1,0 +1,96 @@
+"""Reading models that others saved: what is wrong with one is one line that names it.
+
+Weights come from safetensors only, no model's own code is ever run, and nothing is drawn at random
+in silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from align.errors import ConfigError
+
+Path_ = str | os.PathLike[str]
+BROKEN = (SafetensorError, StrictDataclassError)
+"""Raised for weights cut short or never fetched (Git LFS), and for values in config.json of another
+type."""
+
+
+def load_weights(
+    auto_class: Any,
+    path: Path_,
+    *,
+    revision: str | None,
+    dtype: torch.dtype,
+    **settings: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Load a model; return it with what transformers says of the loading, for `refuse_unread`."""
+    with naming(path, revision):
+        model, info = auto_class.from_pretrained(
+            path,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are in what is returned
+            output_loading_info=True,
+            **settings,
+        )
+    return model, info
+
+
+def refuse_unread(path: Path_, info: Mapping[str, Any], *, new: str = "") -> None:
+    """Refuse a model of which transformers would draw weights at random.
+
+    Args:
+        info: what `from_pretrained` says of the loading.
+        new: module that may lack its weights.
+    """
+    lacking = {name for name in info["missing_keys"] if not name.startswith(f"{new}.")}
+    names = sorted(lacking | {name for name, *_ in info["mismatched_keys"]})
+    if names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+        raise ConfigError(
+            f"{os.fspath(path)!r} has no weights of the right shape for {shown}; give a folder "
+            "whose weights belong to its config.json"
+        )
+
+
+@contextlib.contextmanager
+def naming(path: Path_, revision: str | None) -> Iterator[None]:
+    """Say which model could not be loaded."""
+    try:
+        with quiet():
+            yield
+    except (OSError, ValueError, *BROKEN) as error:
+        at = f" at revision {revision}" if revision else ""
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"cannot load a model from {os.fspath(path)!r}{at}: {reason}; give a folder that holds "
+            "config.json, model.safetensors and a tokenizer, or a hub name with its revision"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of single files, no warnings about heads that are meant to be new."""
+    level, bars = (
+        transformers.logging.get_verbosity(),
+        transformers.logging.is_progress_bar_enabled(),
+    )
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
