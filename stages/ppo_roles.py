@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from align import models
 from align.errors import ConfigError
 from align.roles import SeparateRoles, SharedRoles
+from stages.base import Base
 from stages.contract import StageContext
 from stages.scoring import Scoring
-from stages.base import Base
 
 
 def build_roles(base: Base, told: Scoring) -> SharedRoles | SeparateRoles:
