@@ -223,7 +223,7 @@ def require_usable(checks: Sequence[Check]) -> None:
             value: Any = check.get(name)
             if not isinstance(value, expected) or (not value and name != "answer"):
                 raise ValueError(f"{kind}: {name}={value!r} should be {TYPE_NAMES[expected]}")
-            if expected is list and not all(isinstance(each, str) for each in value):
+            if isinstance(value, list) and not all(isinstance(text, str) for text in value):
                 raise ValueError(f"{kind}: {name}={value!r} should hold texts; put them in quotes")
         if not float(check.get("weight", 1.0)) > 0:
             raise ValueError(f"{kind}: weight={check['weight']!r} should be above 0")
