@@ -249,7 +249,7 @@ RULES = (
         critic_blind,
         "ppo/value/explained_variance",
         "the critic predicts returns worse than a constant would",
-        "raise ppo.value_learning_rate or ppo.critic_warmup, or set ppo.critic_init=zero",
+        "raise ppo.value_learning_rate or ppo.critic_warmup, or set ppo.critic=zero",
     ),
     Rule(
         "gold_falls",

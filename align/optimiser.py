@@ -1,9 +1,13 @@
-"""One optimiser step on one minibatch, cut into whatever micro-batches fit in memory."""
+"""One optimiser step of each role on one minibatch, cut into whatever fits in memory.
+
+begin     forget the minibatch before
+add       the loss of a micro-batch, and its gradient
+step      clip the sums, refuse what is no number, and take the step
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,7 +17,6 @@ from align.config import PPOConfig
 from align.errors import DivergedError
 from align.losses import LossOutput
 from align.roles import Roles
-from align.types import Rollout
 
 
 class Optimiser:
@@ -27,23 +30,21 @@ class Optimiser:
         self.role, self.parameters, self.lr, self.max_norm = role, parameters, lr, max_norm
         self.adam: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True)
 
-    def step(
-        self,
-        minibatch: Rollout,
-        loss_of: Callable[[Rollout, Tensor], LossOutput],
-        *,
-        micro_batch_size: int,
-        micro_batch_tokens: int | None = None,
-    ) -> dict[str, float]:
-        """One optimiser step on the mean over all tokens of the minibatch, however it is cut."""
-        denominator = minibatch.response_mask.sum()
-        metrics: dict[str, Tensor] = {}
+    def begin(self) -> None:
+        """Forget the minibatch before."""
+        self.metrics: dict[str, Tensor] = {}
         self.adam.zero_grad(set_to_none=True)
-        for rows in minibatch.sequences.by_length(micro_batch_size, tokens=micro_batch_tokens):
-            output = loss_of(minibatch.select(rows), denominator)
-            output.loss.backward()
-            metrics = add_up(metrics, {"loss": output.loss.detach()} | output.metrics)
-        metrics["grad_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+
+    def add(self, output: LossOutput) -> None:
+        """The loss of a micro-batch, which is its share of the mean over the minibatch."""
+        output.loss.backward()
+        parts = {"loss": output.loss.detach()} | output.metrics
+        self.metrics = add_up(self.metrics, parts)
+
+    def clip(self) -> dict[str, float]:
+        """Clip the gradient; the readings of the minibatch, if they are numbers."""
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        metrics = self.metrics | {"grad_norm": norm}
         named = {f"{self.role}/{name}": value.item() for name, value in metrics.items()}
         for name in ("loss", "grad_norm"):
             if not math.isfinite(named[f"{self.role}/{name}"]):
@@ -52,7 +53,6 @@ class Optimiser:
                     "taken; lower ppo.learning_rate or ppo.value_learning_rate, or raise "
                     "ppo.kl_coef"
                 )
-        self.adam.step()
         return named
 
 
@@ -69,6 +69,18 @@ class Optimisers(NamedTuple):
             Optimiser("policy", roles.policy_parameters, lr=config.learning_rate, **shared),
             Optimiser("value", roles.value_parameters, lr=config.value_learning_rate, **shared),
         )
+
+    def begin(self) -> None:
+        for optimiser in self:
+            optimiser.begin()
+
+    def step(self, *, policy_too: bool) -> dict[str, float]:
+        """The readings of both; none has moved if one of them diverged."""
+        learning = (self.value, self.policy) if policy_too else (self.value,)
+        readings = [optimiser.clip() for optimiser in learning]
+        for optimiser in learning:
+            optimiser.adam.step()
+        return {name: reading for each in readings for name, reading in each.items()}
 
     def scale_learning_rates(self, share: float) -> None:
         """Set each rate to `share` of its full rate."""

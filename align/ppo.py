@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ from align.errors import DivergedError
 from align.health import Tracker, Watch
 from align.kl import adaptive_kl_coef
 from align.logprobs import entropy, token_logprobs
-from align.losses import LossOutput, ppo_policy_loss, ppo_value_loss
+from align.losses import ppo_policy_loss, ppo_value_loss
 from align.masks import masked_var, masked_whiten
 from align.optimiser import Optimisers
 from align.ppo_metrics import describe, summarise
@@ -136,7 +135,7 @@ def score(
 ) -> tuple[Tensor, Tensor]:
     """Scores as PPO maximises them, and as the reward model gave them; both [b]."""
     raw_scores = torch.zeros(len(sequences), device=roles.device)
-    for rows in sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens):
+    for rows in micro_batches(sequences, config):
         raw_scores[rows] = roles.scores(sequences.select(rows))
     if not raw_scores.isfinite().all():
         raise DivergedError(
@@ -175,14 +174,15 @@ def measure(
             whole[mask] = torch.tensor(recorded, device=roles.device)
     measured.logprobs.copy_(measured.sampled)
     same = None if all(each.entropies for each in samples) else False
-    for rows in sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens):
+    for rows in micro_batches(sequences, config):
         part = sequences.select(rows)
         place = (rows, slice(part.response_width))
         measured.ref_logprobs[place] = logprobs_of(roles.reference_logits(part), part, config)
-        measured.values[place] = roles.values(part)
         if same:
+            measured.values[place] = roles.values(part)
             continue
-        logits = roles.policy_logits(part)
+        logits, states = roles.policy_reading(part)
+        measured.values[place] = roles.values(part, states)
         entropies = part.laid_out(entropy(logits, temperature=config.temperature))
         for whole, reading in (
             (measured.logprobs, logprobs_of(logits, part, config)),
@@ -197,6 +197,11 @@ def logprobs_of(logits: Tensor, sequences: Sequences, config: PPOConfig) -> Tens
     """log π of every response token on the timeline, [b, r], from logits [n, v]."""
     tokens = sequences.response_tokens
     return sequences.laid_out(token_logprobs(logits, tokens, temperature=config.temperature))
+
+
+def micro_batches(sequences: Sequences, config: PPOConfig) -> tuple[Tensor, ...]:
+    """Rows of each forward pass: of like length, as many as fit in memory."""
+    return sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens)
 
 
 # 4 ------------------------------------------------------------------------------------------------
@@ -248,57 +253,62 @@ def update(
     With early_stop_kl they end after the step whose minibatch finds the policy further from the one
     that sampled.
     """
-    value_clip_range = value_clip(rollout, config)
-
-    def policy_loss(part: Rollout, denominator: Tensor) -> LossOutput:
-        logits = roles.policy_logits(part.sequences)
-        return ppo_policy_loss(
-            logprobs_of(logits, part.sequences, config),
-            part.old_logprobs,
-            part.advantages,
-            part.response_mask,
-            clip_range=config.clip_range,
-            dual_clip=config.dual_clip,
-            denominator=denominator,
-        )
-
-    def value_loss(part: Rollout, denominator: Tensor) -> LossOutput:
-        return ppo_value_loss(
-            roles.values(part.sequences),
-            part.old_values,
-            part.returns,
-            part.response_mask,
-            value_clip_range=value_clip_range,
-            denominator=denominator,
-        )
-
-    limits: dict[str, Any] = {
-        "micro_batch_size": config.micro_batch_size,
-        "micro_batch_tokens": config.micro_batch_tokens,
-    }
+    spread = masked_var(rollout.returns, rollout.response_mask).sqrt().item()
     steps: list[dict[str, float]] = []
     for _ in range(config.epochs):
         order = torch.randperm(len(rollout), generator=generator).to(roles.device)
         for rows in order.split(len(rollout) // config.minibatches):
             minibatch = rollout.select(rows)
-            step = optimisers.value.step(minibatch, value_loss, **limits)
-            if policy_too:
-                step |= optimisers.policy.step(minibatch, policy_loss, **limits)
-            steps.append(step)
-            if step.get("policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
+            optimisers.begin()
+            accumulate(roles, minibatch, optimisers, config, policy_too=policy_too, spread=spread)
+            steps.append(optimisers.step(policy_too=policy_too))
+            if steps[-1].get("policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
                 return steps
     return steps
 
 
-def value_clip(rollout: Rollout, config: PPOConfig) -> float | None:
-    """How far a value may move in this update: a share of the spread of the rollout's returns.
+def accumulate(
+    roles: Roles,
+    minibatch: Rollout,
+    optimisers: Optimisers,
+    config: PPOConfig,
+    *,
+    policy_too: bool,
+    spread: float,
+) -> None:
+    """Losses and gradients of the mean over all tokens of the minibatch, however it is cut.
 
-    In absolute units one setting would bind or not by the scale of the reward.
+    How far a value may move is a share of `spread`, the standard deviation of the rollout's
+    returns: in absolute units one setting would bind or not by the scale of the reward.
     """
-    if config.value_clip_range is None:
-        return None
-    spread = masked_var(rollout.returns, rollout.response_mask).sqrt().item()
-    return config.value_clip_range * spread
+    share = config.value_clip_range
+    denominator = minibatch.response_mask.sum()
+    for rows in micro_batches(minibatch.sequences, config):
+        part, states = minibatch.select(rows), None
+        mask = part.response_mask
+        if policy_too:
+            logits, states = roles.policy_reading(part.sequences)
+            optimisers.policy.add(
+                ppo_policy_loss(
+                    logprobs_of(logits, part.sequences, config),
+                    part.old_logprobs,
+                    part.advantages,
+                    mask,
+                    clip_range=config.clip_range,
+                    dual_clip=config.dual_clip,
+                    denominator=denominator,
+                )
+            )
+        optimisers.value.add(
+            ppo_value_loss(
+                roles.values(part.sequences, states),
+                part.old_values,
+                part.returns,
+                mask,
+                value_clip_range=None if share is None else share * spread,
+                denominator=denominator,
+            )
+        )
 
 
 # 7 ------------------------------------------------------------------------------------------------

@@ -14,30 +14,49 @@ from transformers import PreTrainedModel
 
 from align.types import Sequences
 
-CriticInit = Literal["reward", "zero"]
+Critic = Literal["reward", "zero", "head"]
+"""Where V comes from: weights of its own, started as the reward model or as the policy's trunk with
+a zero head; or a zero head on the policy's states, which it reads and does not move."""
 
 
-def response_logits(model: Any, sequences: Sequences) -> Tensor:
-    """Logits that predict each response token, row after row: [n, v], none for padding.
+class Reading(NamedTuple):
+    """What the policy says before each response token, row after row."""
+
+    logits: Tensor  # [n, v]
+    states: Tensor  # [n, d], what its head read, without gradient
+
+
+def read(model: Any, sequences: Sequences) -> Reading:
+    """Logits that predict each response token, none for padding, and the states they come from.
 
     The model's head reads the states before a response token and no others, by a hook, so that
     whatever the model does to its logits (a scale, a cap) stays the model's business.
     """
     fed = flush_left(sequences)
-    hook = model.get_output_embeddings().register_forward_pre_hook(
-        lambda _, inputs: (inputs[0].flatten(0, 1).index_select(0, fed.states),)
-    )
+    states: list[Tensor] = []
+
+    def before_head(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        states.append(inputs[0].flatten(0, 1).index_select(0, fed.states))
+        return (states[0],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(before_head)
     try:
-        return model(input_ids=fed.input_ids, use_cache=False).logits
+        logits = model(input_ids=fed.input_ids, use_cache=False).logits
     finally:
         hook.remove()
+    return Reading(logits, states[0].detach())
 
 
-def state_values(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Tensor:
-    """V of the state before each response token, float32 [b, r]; 0 on padding."""
+def response_states(trunk: nn.Module, sequences: Sequences) -> Tensor:
+    """The state before each response token, row after row, [n, d]."""
     fed = flush_left(sequences)
     states = trunk(input_ids=fed.input_ids, use_cache=False).last_hidden_state.flatten(0, 1)
-    return sequences.laid_out(apply_head(head, states.index_select(0, fed.states)))
+    return states.index_select(0, fed.states)
+
+
+def state_values(head: nn.Linear, states: Tensor, sequences: Sequences) -> Tensor:
+    """V before each response token, from states [n, d]: float32 [b, r], 0 on padding."""
+    return sequences.laid_out(apply_head(head, states))
 
 
 def final_scores(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Tensor:

@@ -13,7 +13,7 @@ from align.errors import ConfigError
 from align.roles import SeparateRoles, SharedRoles
 from stages.contract import StageContext
 from stages.scoring import Scoring
-from stages.trl_support import Base
+from stages.base import Base
 
 
 def build_roles(base: Base, told: Scoring) -> SharedRoles | SeparateRoles:
@@ -21,11 +21,13 @@ def build_roles(base: Base, told: Scoring) -> SharedRoles | SeparateRoles:
     context, config = base.context, base.context.recipe.ppo
     torch.manual_seed(context.seed)  # adapters start at random
     policy = base.load()
-    zero = config.critic_init == "zero" or told.scorer is not None
+    critic = config.critic
+    if critic == "auto":
+        critic = "reward" if told.scorer is None else "zero"
     kwargs: dict[str, Any] = {
         "pad_id": base.tokenizer.pad_token_id,
         "stop_ids": models.stop_ids(base.tokenizer, policy),
-        "critic_init": "zero" if zero else "reward",
+        "critic": critic,
         "reward_mean": told.mean,
         "reward_std": told.std,
     }

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from align.readout import Reading
 from align.types import Sequences
 
 
@@ -55,13 +56,14 @@ class TabularRoles:
         self.value = nn.Parameter(torch.zeros(len(policy)) if values is None else values.clone())
         self.policy_parameters, self.value_parameters = [self.policy.logits], [self.value]
 
-    def policy_logits(self, sequences: Sequences) -> Tensor:
-        return self.policy.logits[states(sequences)[sequences.response_mask]]
+    def policy_reading(self, sequences: Sequences) -> Reading:
+        before = states(sequences)[sequences.response_mask]
+        return Reading(self.policy.logits[before], before)
 
     def reference_logits(self, sequences: Sequences) -> Tensor:
         return self.reference[states(sequences)[sequences.response_mask]]
 
-    def values(self, sequences: Sequences) -> Tensor:
+    def values(self, sequences: Sequences, _: Tensor | None = None) -> Tensor:
         return self.value[states(sequences)]
 
     @contextmanager

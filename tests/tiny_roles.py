@@ -109,6 +109,17 @@ def values_at_the_end(roles, batch: Sequences) -> torch.Tensor:
     return roles.values(longer)[:, 0]
 
 
+@torch.no_grad()
+def answers(roles, batch: Sequences) -> dict[str, torch.Tensor]:
+    """What each of the four roles says of a batch."""
+    return {
+        "policy": roles.policy_reading(batch).logits,
+        "reference": roles.reference_logits(batch),
+        "critic": roles.values(batch),
+        "reward model": roles.scores(batch),
+    }
+
+
 class Log:
     """A tracker that remembers."""
 

@@ -43,8 +43,10 @@ class PPOConfig(Section):
     lr_schedule: Literal["linear", "constant"] = "linear"
     critic_warmup: Annotated[int, Field(ge=0)] = 0
     """First iterations that train the critic only."""
-    critic_init: Literal["auto", "reward", "zero"] = "auto"
-    """Start of the critic: the reward model's weights, or the policy's trunk with a zero head.
+    critic: Literal["auto", "reward", "zero", "head"] = "auto"
+    """Where values come from. reward, zero: weights of the critic's own, which start as the reward
+    model, or as the policy with a zero head. head: a zero head on the policy's states, which it
+    reads and does not move; it takes no pass of its own, forward or backward.
     auto: reward where it reads the policy's tokens, zero with a ready-made `reward_model`."""
     max_grad_norm: Positive = 1.0
     clip_range: Positive = 0.2
@@ -114,10 +116,10 @@ class PPOConfig(Section):
 
     @model_validator(mode="after")
     def _critic_reads_the_policys_tokens(self) -> Self:
-        if self.reward_model is not None and self.critic_init == "reward":
+        if self.reward_model is not None and self.critic == "reward":
             raise ValueError(
-                "critic_init=reward: the critic reads the policy's tokens, and reward_model reads "
-                "its own; use critic_init=zero"
+                "critic=reward: the critic reads the policy's tokens, and reward_model reads "
+                "its own; use critic=head, or zero"
             )
         return self
 

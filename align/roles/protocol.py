@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from align.errors import ConfigError
+from align.readout import Reading
 from align.types import Sequences
 
 Scorer = Callable[[Sequences], Tensor]
@@ -32,16 +33,20 @@ class Roles(Protocol):
     policy_parameters: list[nn.Parameter]
     value_parameters: list[nn.Parameter]
 
-    def policy_logits(self, sequences: Sequences) -> Tensor:
-        """Logits of the policy that predict each response token, row after row, [n, v]."""
+    def policy_reading(self, sequences: Sequences) -> Reading:
+        """Logits of the policy that predict each response token, and the states behind them."""
         ...
 
     def reference_logits(self, sequences: Sequences) -> Tensor:
-        """The same of the reference, without gradient."""
+        """Those of the reference, without gradient, [n, v]."""
         ...
 
-    def values(self, sequences: Sequences) -> Tensor:
-        """V of the state before each response token, float32 [b, r]."""
+    def values(self, sequences: Sequences, states: Tensor | None = None) -> Tensor:
+        """V of the state before each response token, float32 [b, r].
+
+        `states` are the policy's, [n, d]: where they are at hand, they spare a critic that is a
+        head on them its pass.
+        """
         ...
 
     def scores(self, sequences: Sequences) -> Tensor:
@@ -64,6 +69,6 @@ def checked_std(std: float) -> float:
 
 def foreign_critic() -> ConfigError:
     return ConfigError(
-        "critic_init=reward: the critic reads the policy's tokens, and this reward model reads its "
-        "own; use ppo.critic_init=zero"
+        "critic=reward: the critic reads the policy's tokens, and this reward model reads its "
+        "own; use ppo.critic=head, or zero"
     )

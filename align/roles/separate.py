@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 
 import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from align.models import HEAD, disable_dropout
 from align.readout import (
-    CriticInit,
+    Critic,
+    Reading,
     computing_in,
     final_scores,
-    response_logits,
+    read,
+    response_states,
     state_values,
     trunk_of,
     value_head,
@@ -41,7 +44,7 @@ class SeparateRoles:
         stop_ids: Sequence[int],
         reward_mean: float = 0.0,
         reward_std: float = 1.0,
-        critic_init: CriticInit = "reward",
+        critic: Critic = "reward",
         value_lora: LoraConfig | None = None,
         arithmetic: torch.dtype | None = None,
     ) -> None:
@@ -49,8 +52,9 @@ class SeparateRoles:
 
         Args:
             reward_model: on the policy's tokens, or whatever else scores.
-            critic_init: a copy of reward_model, or of the reference's trunk with a zero head.
-            value_lora: the critic's adapter; None = the whole critic is trained.
+            critic: a copy of reward_model, one of the reference's trunk with a zero head, or no
+                model but a zero head on the policy's states.
+            value_lora: the adapter of the critic's copy; None = all of it is trained.
             arithmetic: type that the passes of all roles compute in, by autocast; None = that of
                 the weights. What is trained is float32 in any case.
         """
@@ -61,40 +65,50 @@ class SeparateRoles:
         frozen = [reference]
         if isinstance(reward_model, PreTrainedModel):
             frozen.append(reward_model)
-        if critic_init == "zero":
-            trunk, self.value_head = trunk_of(reference), zero_head(reference)
+        self.value_trunk: nn.Module | None = None  # None: the policy's
+        if critic != "reward":
+            self.value_head = zero_head(reference)
+            if critic == "zero":
+                self.value_trunk = copy.deepcopy(trunk_of(reference))
         elif isinstance(reward_model, PreTrainedModel):
-            trunk = trunk_of(reward_model)
+            self.value_trunk = copy.deepcopy(trunk_of(reward_model))
             head = getattr(reward_model, HEAD)
             self.value_head = value_head(head, mean=reward_mean, std=reward_std)
         else:
             raise foreign_critic()
-        self.value_trunk = copy.deepcopy(trunk).requires_grad_(True)
-        if value_lora is not None:
-            inject_adapter_in_model(copy.deepcopy(value_lora), self.value_trunk, VALUE)
+        learning: list[nn.Module] = [policy]
+        if self.value_trunk is not None:
+            learning.append(self.value_trunk.requires_grad_(True))
+            if value_lora is not None:
+                inject_adapter_in_model(copy.deepcopy(value_lora), self.value_trunk, VALUE)
         if not isinstance(policy, PeftModel):
             reference.float()  # as the policy becomes: equal bit for bit before the first step
         for model in frozen:
             model.requires_grad_(False)
-        for role in (policy, *frozen, self.value_trunk):
+        for role in (*learning, *frozen):
             disable_dropout(role)
             fold_adapters(role)
             role.eval()
-        self.policy_parameters = trainable(policy)
-        self.value_parameters = [*trainable(self.value_trunk), *self.value_head.parameters()]
+        self.policy_parameters, *of_trunk = (trainable(role) for role in learning)
+        self.value_parameters = [*chain(*of_trunk), *self.value_head.parameters()]
 
-    def policy_logits(self, sequences: Sequences) -> Tensor:
+    def policy_reading(self, sequences: Sequences) -> Reading:
         with self._arithmetic():
-            return response_logits(self.policy, sequences)
+            return read(self.policy, sequences)
 
     @torch.no_grad()
     def reference_logits(self, sequences: Sequences) -> Tensor:
         with self._arithmetic():
-            return response_logits(self.reference, sequences)
+            return read(self.reference, sequences).logits
 
-    def values(self, sequences: Sequences) -> Tensor:
+    def values(self, sequences: Sequences, states: Tensor | None = None) -> Tensor:
         with self._arithmetic():
-            return state_values(self.value_trunk, self.value_head, sequences)
+            if self.value_trunk is not None:
+                states = response_states(self.value_trunk, sequences)
+            elif states is None:
+                with torch.no_grad():
+                    states = response_states(trunk_of(self._plain_policy()), sequences)
+            return state_values(self.value_head, states, sequences)
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:
@@ -112,6 +126,9 @@ class SeparateRoles:
                 return
             with merged(self.policy):
                 yield base_of(self.policy)
+
+    def _plain_policy(self) -> PreTrainedModel:
+        return base_of(self.policy) if isinstance(self.policy, PeftModel) else self.policy
 
     def trained_policy(self) -> PreTrainedModel | PeftModel:
         """The policy, ready to be saved."""

@@ -15,9 +15,11 @@ from transformers import PreTrainedModel
 
 from align.models import disable_dropout
 from align.readout import (
-    CriticInit,
+    Critic,
+    Reading,
     final_scores,
-    response_logits,
+    read,
+    response_states,
     state_values,
     trunk_of,
     value_head,
@@ -46,7 +48,7 @@ class SharedRoles:
         stop_ids: Sequence[int],
         reward_mean: float = 0.0,
         reward_std: float = 1.0,
-        critic_init: CriticInit = "reward",
+        critic: Critic = "reward",
     ) -> None:
         """`reward_adapter`: the reward stage's folder, or what scores without an adapter."""
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, base.device
@@ -56,14 +58,16 @@ class SharedRoles:
         self.scorer = None if isinstance(reward_adapter, Path) else reward_adapter
         if own is not None:
             self.reward_head = add_reward_adapter(self.model, REWARD, own)
-        if critic_init == "zero":
-            self.model.add_adapter(VALUE, copy.deepcopy(policy_lora))
-            self.value_head = zero_head(base)
-        elif own is None:
-            raise foreign_critic()
-        else:
+        self.on_policy = critic == "head"
+        if critic == "reward":
+            if own is None:
+                raise foreign_critic()
             add_reward_adapter(self.model, VALUE, own)
             self.value_head = value_head(self.reward_head, mean=reward_mean, std=reward_std)
+        else:
+            self.value_head = zero_head(base)
+        if critic == "zero":
+            self.model.add_adapter(VALUE, copy.deepcopy(policy_lora))
         disable_dropout(self.model)
         fold_adapters(self.model)
         self.model.eval()
@@ -72,18 +76,24 @@ class SharedRoles:
         self.policy_parameters = self._parameters(POLICY)
         self.value_parameters = [*self._parameters(VALUE), *self.value_head.parameters()]
 
-    def policy_logits(self, sequences: Sequences) -> Tensor:
+    def policy_reading(self, sequences: Sequences) -> Reading:
         self._activate(POLICY)
-        return response_logits(self.model, sequences)
+        return read(self.model, sequences)
 
     @torch.no_grad()
     def reference_logits(self, sequences: Sequences) -> Tensor:
         self._activate(None)
-        return response_logits(self.model, sequences)
+        return read(self.model, sequences).logits
 
-    def values(self, sequences: Sequences) -> Tensor:
-        self._activate(VALUE)
-        return state_values(self.trunk, self.value_head, sequences)
+    def values(self, sequences: Sequences, states: Tensor | None = None) -> Tensor:
+        if not self.on_policy:
+            self._activate(VALUE)
+            states = response_states(self.trunk, sequences)
+        elif states is None:
+            self._activate(POLICY)
+            with torch.no_grad():
+                states = response_states(self.trunk, sequences)
+        return state_values(self.value_head, states, sequences)
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:

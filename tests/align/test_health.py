@@ -121,15 +121,15 @@ def test_early_stop_takes_the_first_step_that_is_too_far():
 def test_a_gradient_that_is_not_a_number_reaches_no_weight():
     """P32: losses are finite, one gradient is not; the policy keeps every weight."""
     roles, settings = tiny_roles.separate(), tiny_roles.config()
-    logits = roles.policy_logits
+    plain = roles.policy_reading
 
     def poisoned(sequences):
-        found = logits(sequences)
-        if found.requires_grad:
-            found.register_hook(lambda gradient: gradient * float("nan"))
+        found = plain(sequences)
+        if found.logits.requires_grad:
+            found.logits.register_hook(lambda gradient: gradient * float("nan"))
         return found
 
-    roles.policy_logits = poisoned
+    roles.policy_reading = poisoned
     before = [parameter.detach().clone() for parameter in roles.policy_parameters]
     with pytest.raises(DivergedError, match="policy grad_norm=nan, so the step was not taken"):
         ppo.train(roles, PROMPTS, settings, tracker=Log(), seed=0)

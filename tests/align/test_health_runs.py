@@ -51,7 +51,7 @@ def share_above_half(batch):
 
 
 def rewarded(scores, build=tiny.llama, **settings):
-    roles = tiny_roles.separate(build, critic_init="zero", **settings)
+    roles = tiny_roles.separate(build, critic="zero", **settings)
     roles.scores = scores
     return roles
 
@@ -107,8 +107,14 @@ def test_a_sampler_that_never_gets_the_new_weights_makes_kl_negative():
 def test_an_update_that_computes_other_logprobs_is_found_in_the_first_iteration():
     """P3: a temperature of 1.01 that the measurement lacks."""
     roles = rewarded(share_above_half)
-    logits = roles.policy_logits
-    roles.policy_logits = lambda batch: logits(batch) / (1.01 if torch.is_grad_enabled() else 1)
+    plain = roles.policy_reading
+
+    def warmer(batch):
+        found = plain(batch)
+        heat = 1.01 if torch.is_grad_enabled() else 1
+        return found._replace(logits=found.logits / heat)
+
+    roles.policy_reading = warmer
     assert run(roles, iterations=2)["ratio_off"] == 1
 
 

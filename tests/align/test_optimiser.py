@@ -106,7 +106,7 @@ def test_adam_takes_the_rate_and_epsilon_of_the_recipe():
 
 def test_the_critic_learns_a_linear_value():
     """P22: returns linear in the state are explained to more than .9 after 60 epochs."""
-    roles = tiny_roles.separate(critic_init="zero")
+    roles = tiny_roles.separate(critic="zero")
     config = tiny_roles.config(
         minibatches=1, epochs=60, value_learning_rate=3e-3, micro_batch_size=12
     )
@@ -146,11 +146,12 @@ def test_a_score_that_is_not_a_number_stops_the_run_before_any_step():
 
 @pytest.mark.parametrize(("field", "role"), [("advantages", "policy"), ("returns", "value")])
 def test_a_loss_that_is_not_a_number_is_stopped_before_its_step(field, role):
-    """One NaN among the tokens; the weights of that role are as they were."""
+    """One NaN among the tokens of one role; the weights of both are as they were."""
     roles, config = tiny_roles.separate(), tiny_roles.config(minibatches=1, epochs=1)
     rollout = collect(roles, config).rollout
     getattr(rollout, field)[3, 0] = float("nan")
-    before = weights(getattr(roles, f"{role}_parameters"))
+    both = [*roles.policy_parameters, *roles.value_parameters]
+    before = weights(both)
     with pytest.raises(DivergedError, match=f"{role} loss=nan"):
         update(roles, rollout, Optimisers.of(roles, config), config, generator=generator())
-    assert moved(getattr(roles, f"{role}_parameters"), before) == 0
+    assert moved(both, before) == 0

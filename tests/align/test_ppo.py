@@ -51,7 +51,7 @@ def test_the_first_gradient_is_that_of_reinforce():
     update(roles, rollout, optimisers, config, generator=generator())
     got = torch.cat([p.grad.flatten() for p in roles.policy_parameters])
     roles.policy.zero_grad()
-    logits = roles.policy_logits(rollout.sequences)
+    logits = roles.policy_reading(rollout.sequences).logits
     tokens, advantages = (
         each[rollout.response_mask] for each in (rollout.sequences.response_ids, rollout.advantages)
     )
@@ -180,7 +180,7 @@ def test_the_value_clip_is_in_units_of_the_returns_spread():
 
 def test_during_the_critics_warm_up_the_policy_stands_still():
     """P23: two iterations change no bit of the policy and every part of the critic's head."""
-    roles = tiny_roles.separate(critic_init="zero")
+    roles = tiny_roles.separate(critic="zero")
     policy, head = weights(roles.policy_parameters), weights(roles.value_head.parameters())
     log = Log()
     config = tiny_roles.config(iterations=3, critic_warmup=2, kl_target=1.0)

@@ -97,14 +97,14 @@ def test_micro_batches_do_not_change_what_is_collected():
 
 def counted(roles) -> list[int]:
     """Response tokens of each pass of the policy outside sampling, as they come."""
-    passes, plain = [], roles.policy_logits
+    passes, plain = [], roles.policy_reading
 
-    def policy_logits(sequences):
-        logits = plain(sequences)
-        passes.append(len(logits))
-        return logits
+    def policy_reading(sequences):
+        found = plain(sequences)
+        passes.append(len(found.logits))
+        return found
 
-    roles.policy_logits = policy_logits
+    roles.policy_reading = policy_reading
     return passes
 
 

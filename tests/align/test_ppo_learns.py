@@ -20,9 +20,9 @@ def test_a_rewarded_kind_of_token_becomes_likely_and_a_kl_price_holds_it_back(
     ends = {}
     for kl_coef in (0.0, 3.0):
         if layout == "separate":
-            roles = tiny_roles.separate(critic_init="zero")
+            roles = tiny_roles.separate(critic="zero")
         else:
-            roles = tiny_roles.shared(tmp_path, critic_init="zero")
+            roles = tiny_roles.shared(tmp_path, critic="zero")
         roles.scores = lambda batch: masked_rows(batch.response_ids > 150, batch.response_mask)
         config = tiny_roles.config(
             iterations=20,

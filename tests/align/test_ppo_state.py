@@ -17,7 +17,7 @@ from tests.tiny_ppo import weights
 from tests.tiny_roles import PROMPTS, Log
 
 INPUTS = {"seed": 0}
-LAYOUTS = ["shared, LoRA", "separate, LoRA", "separate, full"]
+LAYOUTS = ["shared, LoRA", "shared, value head", "separate, LoRA", "separate, full"]
 
 
 class Killed(BaseException):
@@ -43,6 +43,8 @@ def build(layout, folder, *, start=0):
     match layout:
         case "shared, LoRA":
             return tiny_roles.shared(folder / "reward")
+        case "shared, value head":
+            return tiny_roles.shared(folder / "reward", critic="head")
         case "separate, full":
             return tiny_roles.separate()
     llama = tiny.llama()

@@ -12,7 +12,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from align.readout import (
     final_scores,
     flush_left,
-    response_logits,
+    read,
+    response_states,
     state_values,
     trunk_of,
     value_head,
@@ -39,13 +40,17 @@ def identity_head() -> nn.Linear:
     return head
 
 
+def values_of(trunk, head, batch):
+    return state_values(head, response_states(trunk, batch), batch)
+
+
 def test_values_are_read_one_column_before_their_token_and_scores_at_the_last():
     """P4: values[:, j] == p − 1 + j; the score of a response of n tokens is at p − 1 + n.
 
     p is the length of the row's own prompt (3, 1, 6): a model is fed no padding before it.
     """
     batch = tiny_roles.sequences((5, 1, 3))
-    values = state_values(ColumnTrunk(), identity_head(), batch)
+    values = values_of(ColumnTrunk(), identity_head(), batch)
     assert values.tolist() == [[2, 3, 4, 5, 6], [0, 0, 0, 0, 0], [5, 6, 7, 0, 0]]
     scores = final_scores(ColumnTrunk(), identity_head(), batch)
     assert scores.tolist() == [3 - 1 + 5, 1 - 1 + 1, 6 - 1 + 3]
@@ -71,7 +76,7 @@ def test_the_head_computes_logits_for_response_tokens_only(build):
     model.get_output_embeddings().register_forward_hook(
         lambda _, inputs, output: seen.append(tuple(output.shape))
     )
-    logits = response_logits(model, tiny_roles.sequences((5, 1, 3)))
+    logits = read(model, tiny_roles.sequences((5, 1, 3))).logits
     assert seen == [tuple(logits.shape)] == [(9, 300)]
     full = model(torch.tensor([[5, 9, 40]])).logits
     assert full.shape == (1, 3, 300)  # and the model is left as it was
@@ -88,7 +93,7 @@ def test_what_a_model_does_to_its_logits_stays():
     model = Gemma2ForCausalLM(config).eval()
     batch = tiny_roles.sequences((5,))
     with torch.no_grad():
-        logits = response_logits(model, batch)
+        logits = read(model, batch).logits
         alone = model(batch.input_ids).logits[0, batch.prompt_width - 1 : -1]
     torch.testing.assert_close(logits, alone, rtol=1e-5, atol=1e-5)
     assert 2 < logits.abs().max() < 3
@@ -101,8 +106,8 @@ def test_a_batch_reads_as_each_sequence_does_alone(build):
     head = value_head(scorer.score, mean=0.5, std=2.0)
     batch = tiny_roles.sequences()
     with torch.no_grad():
-        logits = response_logits(model, batch)
-        values = state_values(trunk_of(scorer), head, batch)
+        logits = read(model, batch).logits
+        values = values_of(trunk_of(scorer), head, batch)
         scores = final_scores(trunk_of(scorer), scorer.score, batch)
         start = 0
         for row in range(len(batch)):
@@ -128,9 +133,9 @@ def test_padding_on_either_side_changes_nothing(build, pads):
     mask, width = batch.response_mask, batch.response_width
     with torch.no_grad():
         pairs = [
-            (response_logits(model, each) for each in (batch, padded)),
+            (read(model, each).logits for each in (batch, padded)),
             (
-                state_values(trunk_of(scorer), scorer.score, each)[:, :width][mask]
+                values_of(trunk_of(scorer), scorer.score, each)[:, :width][mask]
                 for each in (batch, padded)
             ),
             (final_scores(trunk_of(scorer), scorer.score, each) for each in (batch, padded)),
@@ -176,7 +181,7 @@ def test_the_critic_starts_as_the_normalised_reward_model_or_at_zero():
     with torch.no_grad():
         score = final_scores(trunk, scorer.score, batch)
         value = final_scores(trunk, copied, batch)
-        assert not state_values(trunk, zero, batch).any()
+        assert not values_of(trunk, zero, batch).any()
     torch.testing.assert_close(value, (score - 0.3) / 1.7, rtol=1e-5, atol=1e-6)
     assert score.std() > 0.1
 

@@ -8,7 +8,7 @@ from peft import get_peft_model
 
 from align import models
 from align.errors import ConfigError
-from align.readout import response_logits
+from align.readout import read
 from align.roles import SeparateRoles, SharedRoles
 from align.rollout import ModelSampler
 from tests import tiny, tiny_roles
@@ -29,7 +29,7 @@ def train_a_little(roles):
     policy = torch.optim.SGD(roles.policy_parameters, lr=0.5)
     value = torch.optim.SGD(roles.value_parameters, lr=0.05)
     for _ in range(3):
-        roles.policy_logits(batch)[..., 50].mean().neg().backward()
+        roles.policy_reading(batch).logits[..., 50].mean().neg().backward()
         policy.step(), policy.zero_grad()
         roles.values(batch).square().mean().backward()
         value.step(), value.zero_grad()
@@ -43,12 +43,12 @@ def test_training_moves_policy_and_critic_and_leaves_reference_and_reward_bit_id
     """P29: log π == log π_ref bit for bit at the start; later the frozen two are as before."""
     roles, batch = make(layout, tmp_path, build), tiny_roles.sequences()
     with torch.no_grad():
-        policy, reference = roles.policy_logits(batch), roles.reference_logits(batch)
+        policy, reference = roles.policy_reading(batch).logits, roles.reference_logits(batch)
         values, scores = roles.values(batch), roles.scores(batch)
     assert torch.equal(policy, reference)
     train_a_little(roles)
     with torch.no_grad():
-        assert (roles.policy_logits(batch) - policy).abs().max() > 0.01
+        assert (roles.policy_reading(batch).logits - policy).abs().max() > 0.01
         assert (roles.values(batch) - values).abs().max() > 0.001
         assert torch.equal(roles.reference_logits(batch), reference)
         assert torch.equal(roles.scores(batch), scores)
@@ -57,7 +57,7 @@ def test_training_moves_policy_and_critic_and_leaves_reference_and_reward_bit_id
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_role_sends_gradient_to_its_own_parameters_only(layout, tmp_path):
     roles, batch = make(layout, tmp_path), tiny_roles.sequences()
-    roles.policy_logits(batch).square().mean().backward()
+    roles.policy_reading(batch).logits.square().mean().backward()
     assert sum(p.grad is not None and bool(p.grad.any()) for p in roles.policy_parameters) > 0
     assert all(p.grad is None for p in roles.value_parameters)
     for parameter in roles.policy_parameters:
@@ -72,7 +72,7 @@ def test_each_role_sends_gradient_to_its_own_parameters_only(layout, tmp_path):
 def test_switching_roles_before_the_backward_pass_loses_no_gradient(tmp_path):
     """PEFT marks an adapter it leaves as frozen; a graph built before must still reach it."""
     roles, batch = tiny_roles.shared(tmp_path), tiny_roles.sequences()
-    logits, values = roles.policy_logits(batch), roles.values(batch)
+    logits, values = roles.policy_reading(batch).logits, roles.values(batch)
     roles.scores(batch)
     (logits.square().mean() + values.square().mean()).backward()
     assert all(p.grad is not None for p in (*roles.policy_parameters, *roles.value_parameters))
@@ -91,15 +91,15 @@ def test_separate_roles_may_carry_adapters_on_policy_and_critic():
     )
     assert (len(roles.policy_parameters), len(roles.value_parameters)) == (2 * 14, 2 * 14 + 2)
     batch = tiny_roles.sequences()
-    before = roles.policy_logits(batch).detach()
+    before = roles.policy_reading(batch).logits.detach()
     train_a_little(roles)
-    after = roles.policy_logits(batch).detach()
+    after = roles.policy_reading(batch).logits.detach()
     assert (after - before).abs().max() > 0.01
     assert torch.equal(roles.reference_logits(batch), before)
     with roles.sampling() as model, torch.no_grad():
-        inside = response_logits(model, batch)
+        inside = read(model, batch).logits
     torch.testing.assert_close(inside, after, rtol=1e-4, atol=1e-4)
-    roles.policy_logits(batch).square().mean().backward()
+    roles.policy_reading(batch).logits.square().mean().backward()
     assert all(p.grad is not None for p in roles.policy_parameters)
 
 
@@ -138,7 +138,7 @@ def test_the_shared_reward_role_scores_as_the_reward_model_it_was_loaded_from(bu
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_zero_critic_says_zero(layout, tmp_path):
     """P23: V ≡ 0 at the start, and it can learn."""
-    roles, batch = make(layout, tmp_path, critic_init="zero"), tiny_roles.sequences()
+    roles, batch = make(layout, tmp_path, critic="zero"), tiny_roles.sequences()
     assert not roles.values(batch).any()
     (roles.values(batch)[batch.response_mask] - 1).square().mean().backward()
     assert roles.value_head.bias.grad.item() == pytest.approx(-2)
@@ -158,8 +158,9 @@ def test_dropout_is_off_in_every_role_even_in_training_mode(layout, tmp_path):
     for part in parts:
         part.train()
     batch = tiny_roles.sequences()
-    for role in (roles.policy_logits, roles.reference_logits, roles.values, roles.scores):
-        assert torch.equal(role(batch), role(batch))
+    again = tiny_roles.answers(roles, batch)
+    for role, answer in tiny_roles.answers(roles, batch).items():
+        assert torch.equal(answer, again[role])
 
 
 def llama_with_dropout():
@@ -176,7 +177,7 @@ def test_sampling_merges_the_adapter_and_restores_the_very_same_base(tmp_path):
     train_a_little(roles)
     before = {n: p.clone() for n, p in roles.model.named_parameters()}
     with torch.no_grad():
-        policy = roles.policy_logits(batch)
+        policy = roles.policy_reading(batch).logits
     with roles.sampling() as model, torch.no_grad():
         inside = model(
             input_ids=batch.input_ids[:, :-1],
@@ -187,7 +188,7 @@ def test_sampling_merges_the_adapter_and_restores_the_very_same_base(tmp_path):
     for name, parameter in roles.model.named_parameters():
         assert torch.equal(parameter, before[name]), name
     with torch.no_grad():
-        assert torch.equal(roles.policy_logits(batch), policy)
+        assert torch.equal(roles.policy_reading(batch).logits, policy)
 
 
 def test_an_error_while_sampling_restores_the_base_too(tmp_path):

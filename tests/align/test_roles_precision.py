@@ -9,7 +9,7 @@ from peft import get_peft_model
 from align import ppo
 from align.optimiser import Optimisers
 from align.ppo import update
-from align.readout import response_logits, trunk_of
+from align.readout import read, trunk_of
 from align.roles import SeparateRoles
 from tests import tiny, tiny_roles
 from tests.tiny_ppo import collect, generator, weights
@@ -28,7 +28,7 @@ def test_a_step_of_a_millionth_is_not_lost_in_bfloat16_arithmetic(build):
     roles = tiny_roles.separate(build, arithmetic=BF16)
     config = tiny_roles.config(minibatches=1, epochs=1, learning_rate=1e-7, adam_eps=1e-12)
     rollout = collect(roles, config).rollout
-    assert roles.policy_logits(rollout.sequences).dtype == BF16
+    assert roles.policy_reading(rollout.sequences).logits.dtype == BF16
     before = weights(roles.policy_parameters)
     update(roles, rollout, Optimisers.of(roles, config), config, generator=generator())
     for old, new in zip(before, roles.policy_parameters, strict=True):
@@ -48,7 +48,7 @@ def test_models_that_come_in_bfloat16_are_trained_in_float32():
     trained = [*roles.policy_parameters, *roles.value_parameters]
     assert {parameter.dtype for parameter in trained} == {torch.float32}
     batch = tiny_roles.sequences()
-    assert torch.equal(roles.policy_logits(batch), roles.reference_logits(batch))
+    assert torch.equal(roles.policy_reading(batch).logits, roles.reference_logits(batch))
 
 
 def test_adapters_on_a_bfloat16_base_are_float32(tmp_path):
@@ -59,7 +59,7 @@ def test_adapters_on_a_bfloat16_base_are_float32(tmp_path):
     for roles in (apart, together):
         trained = [*roles.policy_parameters, *roles.value_parameters]
         assert {parameter.dtype for parameter in trained} == {torch.float32}
-        assert roles.policy_logits(tiny_roles.sequences()).dtype == BF16
+        assert roles.policy_reading(tiny_roles.sequences()).logits.dtype == BF16
 
 
 def test_the_critic_starts_as_the_reward_model_in_bfloat16_arithmetic_too():
@@ -82,12 +82,12 @@ def test_ppo_in_bfloat16_arithmetic_starts_at_its_reference():
     assert first["ppo/sampler/gap_mean"] < 0.05
     assert first["ppo/start/clip_fraction"] == 0
     with roles.sampling() as model:
-        assert response_logits(model, tiny_roles.sequences()).dtype == BF16
+        assert read(model, tiny_roles.sequences()).logits.dtype == BF16
 
 
 @pytest.mark.filterwarnings("error")
 def test_float32_arithmetic_is_that_of_the_weights():
     plain, named = tiny_roles.separate(), tiny_roles.separate(arithmetic=torch.float32)
     batch = tiny_roles.sequences()
-    assert torch.equal(named.policy_logits(batch), plain.policy_logits(batch))
+    assert torch.equal(named.policy_reading(batch).logits, plain.policy_reading(batch).logits)
     assert torch.equal(named.scores(batch), plain.scores(batch))

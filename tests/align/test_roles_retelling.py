@@ -45,7 +45,7 @@ def sampled(*, cut: int = 0):
 
 
 def make(layout: str, kind: str, **settings):
-    settings = {"pad_id": 0, "stop_ids": [1], "critic_init": "zero"} | settings
+    settings = {"pad_id": 0, "stop_ids": [1], "critic": "zero"} | settings
     if layout == "separate":
         return SeparateRoles(tiny.llama(), tiny.llama(), retelling(kind), **settings)
     return SharedRoles(tiny.llama(), tiny_roles.lora(), reward_adapter=retelling(kind), **settings)
@@ -99,7 +99,7 @@ def test_ppo_learns_from_a_reward_model_that_reads_text(layout, kind, tmp_path):
     before = roles.scores(batch)
     reference = roles.reference_logits(batch)
     prompts = [list(ids) for ids in retelling(kind).conversations]
-    config = tiny_roles.config(critic_init="zero", max_new_tokens=4)
+    config = tiny_roles.config(critic="zero", max_new_tokens=4)
     log = Log()
     ppo.train(roles, prompts, config, tracker=log, seed=0)
     assert torch.equal(roles.scores(batch), before)
@@ -112,5 +112,5 @@ def test_ppo_learns_from_a_reward_model_that_reads_text(layout, kind, tmp_path):
 
 @pytest.mark.parametrize("layout", ["separate", "shared"])
 def test_a_critic_cannot_start_as_a_reward_model_of_other_tokens(layout):
-    with pytest.raises(ConfigError, match=r"critic_init=reward: .*use ppo\.critic_init=zero"):
-        make(layout, "decoder", critic_init="reward")
+    with pytest.raises(ConfigError, match=r"critic=reward: .*use ppo\.critic=head, or zero"):
+        make(layout, "decoder", critic="reward")

@@ -44,9 +44,8 @@ def test_ppo_trains_policy_and_critic_and_neither_reference_nor_reward(layout, t
     roles, batch = make(layout, tmp_path), tiny_roles.sequences()
 
     def seen():
-        with torch.no_grad():
-            outputs = (roles.reference_logits(batch), roles.scores(batch))
-            outputs += (roles.policy_logits(batch), roles.values(batch))
+        found = tiny_roles.answers(roles, batch)
+        outputs = [found[role] for role in ("reference", "reward model", "policy", "critic")]
         return [hashlib.sha256(each.numpy().tobytes()).hexdigest() for each in outputs]
 
     assert min(len(roles.policy_parameters), len(roles.value_parameters)) > 0
@@ -67,13 +66,12 @@ def test_a_run_that_breaks_off_leaves_every_role_in_place(layout, tmp_path):
     """P29: an error in the middle of a run; each role then answers as it did before."""
     roles, batch = make(layout, tmp_path), tiny_roles.sequences()
     train_a_little(roles)
-    asked = (roles.policy_logits, roles.reference_logits, roles.values, roles.scores)
-    before = [role(batch).detach() for role in asked]
+    before = tiny_roles.answers(roles, batch)
     scores, roles.scores = roles.scores, lambda sequences: scores(sequences) * float("nan")
     with pytest.raises(DivergedError):
         ppo.train(roles, tiny_roles.PROMPTS, tiny_roles.config(), tracker=tiny_roles.Log(), seed=0)
     roles.scores = scores
-    for role, answer in zip(asked, before, strict=True):
-        assert torch.equal(role(batch), answer)
-    roles.policy_logits(batch).square().mean().backward()
+    for role, answer in tiny_roles.answers(roles, batch).items():
+        assert torch.equal(answer, before[role])
+    roles.policy_reading(batch).logits.square().mean().backward()
     assert all(parameter.grad is not None for parameter in roles.policy_parameters)

@@ -12,7 +12,7 @@ from align import chat, ppo
 from align.artifacts import read_artifact
 from align.config import PPOConfig
 from align.logprobs import sequence_logprobs, token_logprobs
-from align.readout import response_logits
+from align.readout import read
 from align.recipe import load_recipe
 from align.rollout import Sample, collate
 from stages.base import Base
@@ -182,7 +182,7 @@ def test_log_probabilities_are_those_of_the_whole_distribution_at_our_positions(
         )
         answers.extend(map(tuple, samples))
         batch = collate(prompts, [Sample(ids, True, []) for ids in samples], pad_id=0)
-        logprobs = token_logprobs(response_logits(sft, batch), batch.response_tokens)
+        logprobs = token_logprobs(read(sft, batch).logits, batch.response_tokens)
         expected = sequence_logprobs(batch.laid_out(logprobs), batch.response_mask)
         got, *_ = trainer._get_per_token_logps_and_entropies(
             trainer.model,

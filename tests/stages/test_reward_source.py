@@ -157,8 +157,8 @@ def test_prompts_that_the_reward_model_cannot_read_are_left_out_and_counted(worl
     [
         (["ppo.reward_model=nowhere"], "ppo.reward_model.path=nowhere: no such folder"),
         (
-            ["ppo.reward_model=x", "critic_init=reward"],
-            "critic_init=reward: the critic reads the policy's tokens",
+            ["ppo.reward_model=x", "critic=reward"],
+            "critic=reward: the critic reads the policy's tokens",
         ),
         (["ppo.reward_model.path=x", "layout=shared"], "ppo.reward_model.path=x: no such folder"),
     ],

@@ -109,6 +109,8 @@ def test_a_reference_that_is_not_the_policys_start_is_caught(world, monkeypatch)
         (LORA, {"lora": LORA}, "adapter"),
         (None, {"lora": LORA}, "adapter"),
         (LORA, {"layout": "separate"}, "full"),
+        (None, {"critic": "head"}, "full"),
+        (LORA, {"lora": LORA, "critic": "head"}, "adapter"),
     ],
 )
 def test_ppo_runs_in_every_layout_from_the_sft_policy(world, reward_lora, ppo, kind):
