@@ -188,3 +188,47 @@ KINDS: dict[str, Callable[[str, Check], float | bool]] = {
     "answers": lambda text, _: REFUSAL.search(text) is None,
     "admits_unknown": lambda text, _: UNKNOWN.search(text) is not None,
 }
+NEEDS: dict[str, dict[str, type]] = {
+    "contains_any": {"values": list},
+    "contains_all": {"values": list},
+    "excludes": {"values": list},
+    "regex": {"pattern": str},
+    "number": {"answer": int},
+    "members": {"values": list, "count": int},
+    "first_named": {"answer": str, "other": str},
+    "json": {"values": dict},
+    "polite": {"language": str},
+    "concise": {"max_chars": int},
+    "language": {"language": str},
+}
+"""What a kind of check needs beside `kind`; the others need nothing."""
+
+
+TYPE_NAMES = {list: "a list", dict: "a mapping", str: "a text", int: "a whole number"}
+
+
+def require_usable(checks: Sequence[Check]) -> None:
+    """Refuse checks that `judge` could not use on some response.
+
+    Raises:
+        ValueError: what is missing, of another type, or empty.
+    """
+    if not any(check.get("core") for check in checks):
+        raise ValueError("at least one must be core; add `core: true`")
+    for check in checks:
+        kind = check.get("kind")
+        if kind not in KINDS:
+            raise ValueError(f"kind={kind!r} is no check; choose one of {', '.join(sorted(KINDS))}")
+        for name, expected in NEEDS.get(kind, {}).items():
+            value: Any = check.get(name)
+            if not isinstance(value, expected) or (not value and name != "answer"):
+                raise ValueError(f"{kind}: {name}={value!r} should be {TYPE_NAMES[expected]}")
+            if isinstance(value, list) and not all(isinstance(text, str) for text in value):
+                raise ValueError(f"{kind}: {name}={value!r} should hold texts; put them in quotes")
+        if not float(check.get("weight", 1.0)) > 0:
+            raise ValueError(f"{kind}: weight={check['weight']!r} should be above 0")
+        if kind == "regex":
+            try:
+                re.compile(check["pattern"])
+            except re.error as error:
+                raise ValueError(f"pattern={check['pattern']!r}: {error}; correct it") from error

@@ -18,7 +18,7 @@ from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.scoring import Answers, Decoding, answer, kl_to_reference
 from align.evaluation.summary import Scored
-from align.judges import judge
+from align.judges import judge, require_usable
 
 KL_ANSWERS = 512
 """Answers whose KL is measured, if there are that many: whole distributions need few of them."""
@@ -248,11 +248,10 @@ def check_checks(prompt: Prompt) -> None:
     if not prompt.checks:
         return
     try:
-        judge("probe", prompt.checks)
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        require_usable(prompt.checks)
+    except (ValueError, TypeError) as error:
         raise DataError(
-            f"{prompt.where}: checks: {reason}; data/README.md lists the kinds of checks"
+            f"{prompt.where}: checks: {error}; data/README.md lists the kinds of checks"
         ) from error
 
 
