@@ -7,7 +7,8 @@ one iteration in turn, so that a neighbour on the machine slows both. The first 
 is not counted. Compared are medians, by CPU time of the process and by wall.
 
 Both take the same arguments where both have them. `same work` is ours with four full models, four
-epochs and micro-batches of 8, as TRL; `our default` is ours as PPOConfig ships, with LoRA.
+epochs and micro-batches of 8, as TRL; `our default` is ours as PPOConfig ships, with LoRA;
+`critic=head` is that with values from a head on the policy.
 """
 
 from __future__ import annotations
@@ -48,10 +49,7 @@ def run_case(shape: Shape, arguments: argparse.Namespace) -> dict[str, Any]:
     for child in children.values():
         child.close()
     results = {
-        job.name: table.summarise(
-            shape, counted[job.name], epochs=job.epochs, rank=job.rank, rate=max(rates)
-        )
-        for job in listed
+        job.name: table.summarise(shape, counted[job.name], job, rate=max(rates)) for job in listed
     }
     ours = {name: result for name, result in results.items() if name != TRL}
     return {

@@ -75,6 +75,7 @@ class Child:
         return self.ask("go")
 
     def close(self) -> None:
+        assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(timeout=60)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from tests.benchmarks.child_trl import Batches, build, open_gate
 from tests.benchmarks.world import World
 
 
-def normalised(model: PreTrainedModel, mean: float, std: float) -> PreTrainedModel:
+def normalised(model: Any, mean: float, std: float) -> PreTrainedModel:
     """The scorer of (score − mean) / std."""
     head = nn.Linear(model.score.in_features, 1)
     head.weight.data = model.score.weight.data / std

@@ -120,8 +120,8 @@ def main() -> None:
             folder,
             processing_class=tiny.tokenizer(),
             model=workload.causal_lm(shape),
-            ref_model=workload.causal_lm(shape).to(shape.arithmetic),
-            reward_model=workload.reward_model(shape).to(shape.arithmetic),
+            ref_model=workload.causal_lm(shape).to(dtype=shape.arithmetic),
+            reward_model=workload.reward_model(shape).to(dtype=shape.arithmetic),
             value_model=workload.reward_model(shape),
         )
         trainer.dataloader = Batches(gate, [workload.prompts(shape)], workload.PAD)

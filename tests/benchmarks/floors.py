@@ -66,18 +66,22 @@ def train_flops(shape: Shape, tokens: int, reads: int, rank: int | None) -> int:
     return 2 * frozen + 3 * (attention_flops(shape, tokens) + adapter_flops(shape, tokens, rank))
 
 
-def phase_flops(shape: Shape, lengths: Lengths, *, epochs: int, rank: int | None) -> dict[str, int]:
-    """Operations of each phase of one iteration; the last token of a row is scored, never fed."""
+def phase_flops(
+    shape: Shape, lengths: Lengths, *, epochs: int, rank: int | None, own_critic: bool = True
+) -> dict[str, int]:
+    """Operations of each phase of one iteration; the last token of a row is scored, never fed.
+
+    A critic that is a head on the policy has no pass of its own.
+    """
     totals = dict.fromkeys(PHASES, 0)
     for prompt, response in lengths:
         fed = prompt + response - 1
         policy, trunk = forward_flops(shape, fed, response), forward_flops(shape, fed, 0)
+        critic = train_flops(shape, fed, 0, rank)
         totals["sample"] += policy
         totals["score"] += forward_flops(shape, prompt + response, 0)
-        totals["measure"] += 2 * policy + trunk  # policy, reference, critic
-        totals["update"] += epochs * (
-            train_flops(shape, fed, response, rank) + train_flops(shape, fed, 0, rank)
-        )
+        totals["measure"] += 2 * policy + own_critic * trunk  # policy, reference, critic
+        totals["update"] += epochs * (train_flops(shape, fed, response, rank) + own_critic * critic)
     return totals
 
 

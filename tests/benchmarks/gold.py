@@ -47,8 +47,8 @@ def reach(curve: Curve, target: float) -> dict[str, float] | None:
 def compare(theirs: Curve, ours: Curve) -> dict[str, Any]:
     """Seconds of each until gold reaches TRL's last value, and their ratios; None: never."""
     target = theirs[-1]["gold"]
-    points = {"theirs": reach(theirs, target), "ours": reach(ours, target)}
-    ratio = dict.fromkeys(("cpu", "wall"))
+    points: dict[str, Any] = {"theirs": reach(theirs, target), "ours": reach(ours, target)}
+    ratio: dict[str, float | None] = dict.fromkeys(("cpu", "wall"))
     if points["ours"] is not None:
         ratio = {
             kind: points["theirs"][kind] / points["ours"][kind] if points["ours"][kind] else None

@@ -53,7 +53,7 @@ def measure(job: Job, shape: Shape, *, repeats: int, rate: float) -> dict[str, A
     child = job.start()
     iterations = [child.iterate() for _ in range(repeats + 1)]
     child.close()
-    result = table.summarise(shape, iterations[1:], epochs=job.epochs, rank=job.rank, rate=rate)
+    result = table.summarise(shape, iterations[1:], job, rate=rate)
     return result | {"first": iterations[0]["metrics"]}
 
 

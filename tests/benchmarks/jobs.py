@@ -1,4 +1,4 @@
-"""The three trainers of a comparison: TRL, ours doing the same work, ours as it ships."""
+"""The trainers of a comparison: TRL, ours doing the same work, ours as it ships, and lighter."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.benchmarks.workload import Shape
 
 TRL_FOLDER = BUILD.parent / "trl-1.12.0"
 TRL, SAME_WORK, OUR_DEFAULT = "TRL 1.12.0", "same work", "our default"
+VALUE_HEAD = "critic=head"
 LEARNING_RATE = 3e-6  # TRL's default; so small that the lengths sampled do not move
 MICRO, EPOCHS = 8, 4
 ENDLESS = 10**6  # iterations; the parent stops when it has seen enough
@@ -27,7 +28,7 @@ SAME_CONFIG: dict[str, Any] = {
     "value_clip_range": 0.2,
 }
 DEFAULT_CONFIG: dict[str, Any] = {"lora": LoraSection().model_dump(), "micro_batch_size": MICRO}
-"""PPOConfig as it ships, but for the shape of a batch, which is the same in all three."""
+"""PPOConfig as it ships, but for the shape of a batch, which is the same in all."""
 
 
 class Job(NamedTuple):
@@ -38,6 +39,7 @@ class Job(NamedTuple):
     told: dict[str, Any]
     epochs: int
     rank: int | None
+    own_critic: bool = True
 
     def start(self) -> Child:
         path = TRL_FOLDER if self.name == TRL else None
@@ -63,11 +65,12 @@ def jobs(
     endless = {"iterations": ENDLESS, "lr_schedule": "constant"}
     theirs, ours = "tests.benchmarks.child_trl", "tests.benchmarks.child_ours"
     same, default = endless | SAME_CONFIG, endless | DEFAULT_CONFIG
-    lora, shipped = LoraSection(), PPOConfig()
+    lora, shipped, head = LoraSection(), PPOConfig(), default | {"critic": "head"}
     return [
         Job(TRL, theirs, told | {"trl": settings}, EPOCHS, None),
         Job(SAME_WORK, ours, told | {"config": same}, EPOCHS, None),
         Job(OUR_DEFAULT, ours, told | {"config": default}, shipped.epochs, lora.r),
+        Job(VALUE_HEAD, ours, told | {"config": head}, shipped.epochs, lora.r, own_critic=False),
     ]
 
 

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.floors import PHASES, phase_flops
+from tests.benchmarks.jobs import Job
 from tests.benchmarks.workload import Shape
 
 Iteration = dict[str, Any]
@@ -15,11 +16,12 @@ MIB = 2**20
 
 
 def summarise(
-    shape: Shape, iterations: Sequence[Iteration], *, epochs: int, rank: int | None, rate: float
+    shape: Shape, iterations: Sequence[Iteration], job: Job, *, rate: float
 ) -> dict[str, Any]:
     """Medians of seconds by phase; floors at `rate`; response tokens per second of wall."""
     tokens = [sum(response for _, response in one["lengths"]) for one in iterations]
-    flops = [phase_flops(shape, one["lengths"], epochs=epochs, rank=rank) for one in iterations]
+    work: dict[str, Any] = {"epochs": job.epochs, "rank": job.rank, "own_critic": job.own_critic}
+    flops = [phase_flops(shape, one["lengths"], **work) for one in iterations]
     floor = {phase: median(f[phase] for f in flops) / rate for phase in PHASES}
     floor["whole"] = median(sum(f.values()) for f in flops) / rate
     return {
@@ -49,17 +51,17 @@ def ratios(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
 
 
 def phase_table(results: dict[str, dict[str, Any]]) -> str:
-    """One block of columns per trainer; seconds of an iteration."""
+    """One block of columns per trainer: seconds of an iteration, and how far above the floor."""
     names = list(results)
-    lines = ["".ljust(16) + "".join(name.center(36) for name in names)]
-    lines += ["".ljust(16) + f"{'cpu s':>9}{'wall s':>9}{'floor':>9}{'×floor':>9}" * len(names)]
+    lines = ["".ljust(16) + "".join(name.center(27) for name in names)]
+    lines += ["".ljust(16) + f"{'cpu s':>9}{'wall s':>9}{'×floor':>9}" * len(names)]
     for row in ROWS:
         cells = row.ljust(16)
         for name in names:
             cpu, wall = results[name]["cpu"][row], results[name]["wall"][row]
             floor = results[name]["floor"].get(row, 0.0)
             over = f"{cpu / floor:9.1f}" if floor else f"{'':9}"
-            cells += f"{cpu:9.3f}{wall:9.3f}" + (f"{floor:9.3f}" if floor else f"{'':9}") + over
+            cells += f"{cpu:9.3f}{wall:9.3f}{over}"
         lines.append(cells)
     for label, value in (
         ("response tokens", lambda r: f"{r['tokens']:.0f}"),
@@ -67,7 +69,7 @@ def phase_table(results: dict[str, dict[str, Any]]) -> str:
         ("peak memory MiB", lambda r: f"{r['peak'] / MIB:.0f}"),
     ):
         lines.append(
-            label.ljust(16) + "".join(value(results[n]).rjust(18).ljust(36) for n in names)
+            label.ljust(16) + "".join(value(results[n]).rjust(18).ljust(27) for n in names)
         )
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ import torch
 from align.rollout import ModelSampler
 from tests.benchmarks import floors, gold, gpu_check, table, workload
 from tests.benchmarks.clock import Clock
+from tests.benchmarks.jobs import Job
 from tests.benchmarks.memory_plan import shared_plan
 from tests.benchmarks.workload import Shape
 
@@ -40,6 +41,8 @@ def test_the_phases_of_an_iteration_count_as_worked_by_hand():
     }
     twice = floors.phase_flops(TOY, [(2, 2)] * 2, epochs=2, rank=None)
     assert twice["update"] == 2 * 3264
+    lean = floors.phase_flops(TOY, [(2, 2)], epochs=2, rank=None, own_critic=False)
+    assert (lean["measure"], lean["update"]) == (292 + 292, 2 * 3 * 292)
 
 
 def test_the_weights_counted_are_the_models_own():
@@ -105,7 +108,8 @@ def test_a_summary_takes_medians_and_the_highest_peak():
         iteration(sample=9.0, whole=10.0, response=2, peak=300),
         iteration(sample=2.0, whole=5.0, response=2),
     ]
-    result = table.summarise(TOY, counted, epochs=2, rank=None, rate=100.0)
+    job = Job("ours", "", {}, epochs=2, rank=None)
+    result = table.summarise(TOY, counted, job, rate=100.0)
     assert result["cpu"]["sample"] == 2.0
     assert result["wall"]["whole"] == 10.0
     assert result["peak"] == 300

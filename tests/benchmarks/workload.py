@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -61,10 +62,11 @@ def stop_probability(shape: Shape) -> float:
     E[length] = Σₖ (1 − p)ᵏ for k < n = (1 − (1 − p)ⁿ) / p, which falls from n to 1 as p grows.
     """
     low, high = 1e-9, 1.0
+    wanted = shape.mean_length or math.inf
     for _ in range(60):
         p = (low + high) / 2
         mean = (1 - (1 - p) ** shape.new_tokens) / p
-        low, high = (p, high) if mean > shape.mean_length else (low, p)
+        low, high = (p, high) if mean > wanted else (low, p)
     return (low + high) / 2
 
 
@@ -89,9 +91,9 @@ def causal_lm(shape: Shape, *, seed: int = 0) -> LlamaForCausalLM:
     """A random Llama in float32 that stops with the shape's probability at every step."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(llama_config(shape))
-    embedding = model.get_input_embeddings().weight
+    embedding = cast(nn.Embedding, model.get_input_embeddings()).weight
     embedding.data[[PAD, STOP]] = 0.0  # their logits are then the bias alone
-    head = nn.Linear(shape.hidden, shape.vocab)
+    head: Any = nn.Linear(shape.hidden, shape.vocab)
     head.weight = embedding
     head.bias = nn.Parameter(torch.zeros_like(head.bias), requires_grad=False)
     head.bias.data[PAD], head.bias.data[STOP] = NEVER, stop_logit(shape)

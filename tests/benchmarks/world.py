@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align import chat, models
@@ -49,13 +50,17 @@ class World:
         return [chat.prompt_ids(self.tokenizer, row.messages) for row in rows]
 
     def policy(self) -> PreTrainedModel:
-        return models.load_causal_lm(self.parents["sft"].model, dtype="float32", device="cpu")
+        return models.load_causal_lm(
+            self.parents["sft"].model, dtype="float32", device=torch.device("cpu")
+        )
 
     def reward_model(self) -> PreTrainedModel:
         """The published scorer."""
         pad_id = self.tokenizer.pad_token_id
         path = self.parents["reward"].model
-        return models.load_reward_model(path, pad_id=pad_id, dtype="float32", device="cpu")
+        return models.load_reward_model(
+            path, pad_id=pad_id, dtype="float32", device=torch.device("cpu")
+        )
 
     def gold(self, policy: PreTrainedModel) -> dict[str, float]:
         """The rule judge's mean over answers to the held-out prompts, with the same randomness."""
