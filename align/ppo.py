@@ -178,18 +178,18 @@ def measure(
         part = sequences.select(rows)
         place = (rows, slice(part.response_width))
         measured.ref_logprobs[place] = logprobs_of(roles.reference_logits(part), part, config)
-        if same:
-            measured.values[place] = roles.values(part)
-            continue
-        logits, states = roles.policy_reading(part)
+        states = None
+        if not same:
+            logits, states = roles.policy_reading(part)
+            entropies = part.laid_out(entropy(logits, temperature=config.temperature))
+            for whole, reading in (
+                (measured.logprobs, logprobs_of(logits, part, config)),
+                (measured.entropies, entropies),
+            ):
+                same = same is not False and bool((whole[place] - reading).abs().max() <= SAME)
+                whole[place] = reading
+            del logits  # the largest tensor of all: the critic needs the room
         measured.values[place] = roles.values(part, states)
-        entropies = part.laid_out(entropy(logits, temperature=config.temperature))
-        for whole, reading in (
-            (measured.logprobs, logprobs_of(logits, part, config)),
-            (measured.entropies, entropies),
-        ):
-            same = same is not False and bool((whole[place] - reading).abs().max() <= SAME)
-            whole[place] = reading
     return measured
 
 
@@ -299,6 +299,7 @@ def accumulate(
                     denominator=denominator,
                 )
             )
+            del logits
         optimisers.value.add(
             ppo_value_loss(
                 roles.values(part.sequences, states),

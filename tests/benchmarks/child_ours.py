@@ -60,6 +60,7 @@ def put_clocks(gate: Gate) -> None:
 def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
     """`same`: four full models and TRL's batches. `default`: one base with adapters."""
     ids: dict[str, Any] = {"pad_id": workload.PAD, "stop_ids": [workload.STOP]}
+    ids["critic"] = job["config"].get("critic", "reward")
     config = PPOConfig(
         rollout_batch_size=shape.prompts,
         max_new_tokens=shape.new_tokens,

@@ -111,6 +111,11 @@ def open_gate() -> Gate:
     return gate
 
 
+def frozen(model: Any, shape: workload.Shape) -> Any:
+    """In the type of the arithmetic."""
+    return model.to(shape.arithmetic)
+
+
 def main() -> None:
     gate = open_gate()
     shape = workload.Shape(**gate.job["shape"])
@@ -120,8 +125,8 @@ def main() -> None:
             folder,
             processing_class=tiny.tokenizer(),
             model=workload.causal_lm(shape),
-            ref_model=workload.causal_lm(shape).to(dtype=shape.arithmetic),
-            reward_model=workload.reward_model(shape).to(dtype=shape.arithmetic),
+            ref_model=frozen(workload.causal_lm(shape), shape),
+            reward_model=frozen(workload.reward_model(shape), shape),
             value_model=workload.reward_model(shape),
         )
         trainer.dataloader = Batches(gate, [workload.prompts(shape)], workload.PAD)

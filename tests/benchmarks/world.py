@@ -21,6 +21,7 @@ from align.recipe import load_recipe
 
 HELD_OUT = "data/tiny/evaluation.dev.jsonl"  # the test split stays for the report
 PARENTS = ("sft", "reward")
+CPU = torch.device("cpu")
 PROBE_SEED = 7
 
 
@@ -50,17 +51,13 @@ class World:
         return [chat.prompt_ids(self.tokenizer, row.messages) for row in rows]
 
     def policy(self) -> PreTrainedModel:
-        return models.load_causal_lm(
-            self.parents["sft"].model, dtype="float32", device=torch.device("cpu")
-        )
+        return models.load_causal_lm(self.parents["sft"].model, dtype="float32", device=CPU)
 
     def reward_model(self) -> PreTrainedModel:
         """The published scorer."""
         pad_id = self.tokenizer.pad_token_id
         path = self.parents["reward"].model
-        return models.load_reward_model(
-            path, pad_id=pad_id, dtype="float32", device=torch.device("cpu")
-        )
+        return models.load_reward_model(path, pad_id=pad_id, dtype="float32", device=CPU)
 
     def gold(self, policy: PreTrainedModel) -> dict[str, float]:
         """The rule judge's mean over answers to the held-out prompts, with the same randomness."""
