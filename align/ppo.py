@@ -161,35 +161,39 @@ def measure(
 ) -> Measured:
     """Log-probabilities, entropies and values, by the same computation as the update will use.
 
-    What the sampler recorded of the policy came by another way (a key-value cache, a merged
-    adapter). Where the longest responses, computed here, agree with it to SAME nats, the others are
-    taken as recorded: so in float32. In bfloat16 the rounding of two ways would already count as a
-    change of policy, and all are computed.
+    What the sampler recorded, of the policy and of a critic that is a head on it, came by another
+    way (a key-value cache, a merged adapter). Where the longest responses, computed here, agree
+    with it to SAME nats, the others are taken as recorded: so in float32. In bfloat16 the rounding
+    of two ways would already count as a change of policy, and all are computed.
     """
     mask = sequences.response_mask
     measured = Measured(*torch.zeros(5, *mask.shape, device=roles.device).unbind())
-    for whole, name in ((measured.sampled, "logprobs"), (measured.entropies, "entropies")):
-        recorded = [number for each in samples for number in getattr(each, name)]
-        if recorded:
-            whole[mask] = torch.tensor(recorded, device=roles.device)
+    recorded = set()
+    for field, name in (("sampled", "logprobs"), ("entropies", "entropies"), ("values", "values")):
+        numbers = [number for each in samples for number in getattr(each, name)]
+        if numbers:
+            getattr(measured, field)[mask] = torch.tensor(numbers, device=roles.device)
+            recorded.add(name)
     measured.logprobs.copy_(measured.sampled)
-    same = None if all(each.entropies for each in samples) else False
+    same = None if "entropies" in recorded else False
     for rows in micro_batches(sequences, config):
-        part = sequences.select(rows)
+        part, states = sequences.select(rows), None
         place = (rows, slice(part.response_width))
         measured.ref_logprobs[place] = logprobs_of(roles.reference_logits(part), part, config)
-        states = None
+        readings = {}
         if not same:
             logits, states = roles.policy_reading(part)
-            entropies = part.laid_out(entropy(logits, temperature=config.temperature))
-            for whole, reading in (
-                (measured.logprobs, logprobs_of(logits, part, config)),
-                (measured.entropies, entropies),
-            ):
-                same = same is not False and bool((whole[place] - reading).abs().max() <= SAME)
-                whole[place] = reading
+            readings["logprobs"] = logprobs_of(logits, part, config)
+            entropies = entropy(logits, temperature=config.temperature)
+            readings["entropies"] = part.laid_out(entropies)
             del logits  # the largest tensor of all: the critic needs the room
-        measured.values[place] = roles.values(part, states)
+        if not (same and "values" in recorded):
+            readings["values"] = roles.values(part, states)
+        if same is None:
+            gaps = [getattr(measured, name)[place] - readings[name] for name in recorded]
+            same = all(bool(gap.abs().max() <= SAME) for gap in gaps)
+        for name, reading in readings.items():
+            getattr(measured, name)[place] = reading
     return measured
 
 

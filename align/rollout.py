@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from align.decoding import decoding_for
+from align.readout import apply_head
 from align.types import Sequences
 
 
@@ -27,6 +28,7 @@ class Sample(NamedTuple):
     finished: bool  # whether it ended by a stop token rather than at the length limit
     logprobs: list[float]  # nats, after the temperature, one per token of response
     entropies: Sequence[float] = ()  # nats, of the same distributions; not every sampler has them
+    values: Sequence[float] = ()  # V before each token, where a head on the policy was read too
 
 
 class Sampler(Protocol):
@@ -61,8 +63,12 @@ class ModelSampler:
         max_new_tokens: int,
         temperature: float = 1.0,
         batch_size: int = 64,
+        value_head: nn.Linear | None = None,
     ) -> None:
-        """`temperature` 0 means greedy; log-probabilities are then those at temperature 1."""
+        """`temperature` 0 means greedy; log-probabilities are then those at temperature 1.
+
+        `value_head` reads, as it goes, the states that the model's own head reads.
+        """
         if max_new_tokens < 1 or temperature < 0 or batch_size < 1:
             raise ValueError(
                 f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be at least 1, "
@@ -75,6 +81,8 @@ class ModelSampler:
         self.temperature = temperature
         self.batch_size = batch_size
         self.decoding = decoding_for(model)
+        self.value_head = value_head
+        self.states: Tensor
 
     def sample(
         self,
@@ -91,7 +99,7 @@ class ModelSampler:
         uniforms = uniforms.to(self.model.device)
         at_once = min(each, self.batch_size)
         samples: dict[int, Sample] = {}
-        with torch.inference_mode(), evaluating(self.model):
+        with torch.inference_mode(), evaluating(self.model), self._states_kept():
             for group in buckets([len(prompt) for prompt in prompts], self.batch_size // at_once):
                 for first in range(0, each, at_once):
                     some = range(first, min(first + at_once, each))
@@ -124,12 +132,16 @@ class ModelSampler:
         active = torch.arange(len(uniforms), device=ids.device)
         done = torch.zeros(len(uniforms), dtype=torch.bool, device=ids.device)
         tokens = ids.new_full(uniforms.shape, self.pad_id)
-        logprobs, entropies = torch.zeros(2, *uniforms.shape, device=ids.device)
+        logprobs, entropies, values = torch.zeros(3, *uniforms.shape, device=ids.device)
         logits = decoding.logits
+        if self.value_head is not None:
+            self.states = self.states.repeat_interleave(copies, dim=0)
         for step in range(self.max_new_tokens):
             drawn = self._choose(logits, uniforms[active, step])
             for whole, part in zip((tokens, logprobs, entropies), drawn, strict=True):
                 whole[active, step] = part
+            if self.value_head is not None:
+                values[active, step] = apply_head(self.value_head, self.states)
             chosen = drawn[0]
             done |= torch.isin(chosen, self.stop_ids)
             going = done.logical_not().nonzero().squeeze(1)
@@ -142,13 +154,31 @@ class ModelSampler:
         stops = torch.isin(tokens, self.stop_ids)
         finished = stops.any(dim=1)
         lengths = torch.where(finished, stops.int().argmax(dim=1) + 1, self.max_new_tokens)
+        read = (tokens, logprobs, entropies, values)[: 3 if self.value_head is None else 4]
+        rows = zip(lengths.tolist(), finished.tolist(), *(x.tolist() for x in read), strict=True)
         return [
-            Sample(ids[:length], stop, logprobs[:length], entropies[:length])
-            for length, stop, ids, logprobs, entropies in zip(
-                *(x.tolist() for x in (lengths, finished, tokens, logprobs, entropies)),
-                strict=True,
-            )
+            Sample(ids[:length], stop, *(numbers[:length] for numbers in rest))
+            for length, stop, ids, *rest in rows
         ]
+
+    @contextmanager
+    def _states_kept(self) -> Iterator[None]:
+        """Within, `states` is what the model's head read last, [rows, d]: of each row's end.
+
+        A step that CUDA replays writes where it did when it was recorded.
+        """
+        if self.value_head is None:
+            yield
+            return
+
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.states = inputs[0][:, -1]
+
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(keep)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _choose(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One token per row of logits [b, v], its log-probability, the entropy; each [b]."""

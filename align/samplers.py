@@ -37,6 +37,7 @@ def sampler_for(roles: Roles, config: PPOConfig) -> SamplerOf:
             max_new_tokens=config.max_new_tokens,
             temperature=config.temperature,
             batch_size=SAMPLING_BATCH,
+            value_head=roles.policy_value_head,
         )
 
     return model_sampler

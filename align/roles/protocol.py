@@ -32,6 +32,8 @@ class Roles(Protocol):
     """Moments of the raw score; the critic speaks of (score − mean) / std."""
     policy_parameters: list[nn.Parameter]
     value_parameters: list[nn.Parameter]
+    policy_value_head: nn.Linear | None
+    """The critic, where it is a head on the policy's states."""
 
     def policy_reading(self, sequences: Sequences) -> Reading:
         """Logits of the policy that predict each response token, and the states behind them."""

@@ -76,6 +76,7 @@ class SeparateRoles:
             self.value_head = value_head(head, mean=reward_mean, std=reward_std)
         else:
             raise foreign_critic()
+        self.policy_value_head = self.value_head if self.value_trunk is None else None
         learning: list[nn.Module] = [policy]
         if self.value_trunk is not None:
             learning.append(self.value_trunk.requires_grad_(True))

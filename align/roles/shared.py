@@ -58,7 +58,6 @@ class SharedRoles:
         self.scorer = None if isinstance(reward_adapter, Path) else reward_adapter
         if own is not None:
             self.reward_head = add_reward_adapter(self.model, REWARD, own)
-        self.on_policy = critic == "head"
         if critic == "reward":
             if own is None:
                 raise foreign_critic()
@@ -68,6 +67,7 @@ class SharedRoles:
             self.value_head = zero_head(base)
         if critic == "zero":
             self.model.add_adapter(VALUE, copy.deepcopy(policy_lora))
+        self.policy_value_head = self.value_head if critic == "head" else None
         disable_dropout(self.model)
         fold_adapters(self.model)
         self.model.eval()
@@ -86,7 +86,7 @@ class SharedRoles:
         return read(self.model, sequences).logits
 
     def values(self, sequences: Sequences, states: Tensor | None = None) -> Tensor:
-        if not self.on_policy:
+        if self.policy_value_head is None:
             self._activate(VALUE)
             states = response_states(self.trunk, sequences)
         elif states is None:

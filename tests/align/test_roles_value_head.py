@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from align.optimiser import Optimisers
-from align.ppo import update
+from align.ppo import measure, sample, update
 from align.roles import SharedRoles
 from tests import tiny_roles
 from tests.align.test_roles import LAYOUTS, make, train_a_little
@@ -84,3 +84,29 @@ def test_it_learns_a_linear_value(roles):
     mask = rollout.response_mask
     left = (returns - roles.values(rollout.sequences))[mask].var() / returns[mask].var()
     assert left.item() < 0.1
+
+
+def test_values_are_recorded_while_sampling(roles):
+    """P3: V of every token as a pass over the whole sequence gives it, to 1e-5; ragged, 3 each."""
+    torch.nn.init.normal_(roles.value_head.weight)
+    config = tiny_roles.config(responses_per_prompt=3, rollout_batch_size=18)
+    samples, sequences = sample(roles, tiny_roles.PROMPTS, config, generator=generator())
+    assert len({len(each.response) for each in samples}) > 3
+    numbers = torch.tensor([value for each in samples for value in each.values])
+    expected = roles.values(sequences)[sequences.response_mask]
+    torch.testing.assert_close(numbers, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_recorded_values_spare_the_critic_its_pass_unless_they_are_wrong(roles):
+    """P3: one group of four is computed, and all of them where that one is .01 off."""
+    torch.nn.init.normal_(roles.value_head.weight)
+    config = tiny_roles.config(micro_batch_size=3)
+    samples, sequences = sample(roles, tiny_roles.PROMPTS * 2, config, generator=generator())
+    passes, plain = [], roles.values
+    roles.values = lambda *args: (passes.append(1), plain(*args))[1]
+    expected = measure(roles, samples, sequences, config).values
+    assert len(passes) == 1
+    wrong = [each._replace(values=[v + 0.01 for v in each.values]) for each in samples]
+    afresh = measure(roles, wrong, sequences, config).values
+    assert len(passes) == 1 + 4
+    torch.testing.assert_close(afresh, expected, rtol=1e-4, atol=1e-5)
