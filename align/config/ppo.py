@@ -46,7 +46,8 @@ class PPOConfig(Section):
     critic: Literal["auto", "reward", "zero", "head"] = "auto"
     """Where values come from. reward, zero: weights of the critic's own, which start as the reward
     model, or as the policy with a zero head. head: a zero head on the policy's states, which it
-    reads and does not move; it takes no pass of its own, forward or backward.
+    reads and does not move; it takes no pass of its own, forward or backward, and wants
+    gae_lambda=1 (README).
     auto: reward where it reads the policy's tokens, zero with a ready-made `reward_model`."""
     max_grad_norm: Positive = 1.0
     clip_range: Positive = 0.2
