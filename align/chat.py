@@ -194,17 +194,20 @@ _PLACEHOLDER = _MARK + "{}" + _MARK
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str, literals: Sequence[str]) -> Ids:
-    """Encode rendered text; each placeholder becomes its literal in plain tokens."""
+    """Encode rendered text; each placeholder becomes its literal in plain tokens.
+
+    Without the tokenizer's warning of long texts: who asks for ids counts them.
+    """
+    encode = functools.partial(tokenizer.encode, add_special_tokens=False, verbose=False)
     if not literals:
-        return tokenizer.encode(text, add_special_tokens=False)
+        return encode(text)
     ids: Ids = []
     for position, piece in enumerate(re.split(f"{_MARK}(\\d+){_MARK}", text)):
         if position % 2 == 0:
-            ids += tokenizer.encode(piece, add_special_tokens=False)
+            ids += encode(piece)
         else:  # cut in two, a control token is no longer recognised as one
             literal = literals[int(piece)]
-            ids += tokenizer.encode(literal[0], add_special_tokens=False)
-            ids += tokenizer.encode(literal[1:], add_special_tokens=False)
+            ids += encode(literal[0]) + encode(literal[1:])
     return ids
 
 
