@@ -2,7 +2,8 @@
 
     policy        trained; is sampled from
     reference     frozen; what the policy was at the start
-    value_model   trained; V of the state before each response token
+    value_model   trained; V of the state before each response token. Or no model, but a head on the
+                  policy's states (critic=head)
     reward_model  frozen; one score per response
 
 `SharedRoles` keeps one frozen base and switches adapters on it; `SeparateRoles` keeps full models.

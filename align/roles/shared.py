@@ -50,7 +50,13 @@ class SharedRoles:
         reward_std: float = 1.0,
         critic: Critic = "reward",
     ) -> None:
-        """`reward_adapter`: the reward stage's folder, or what scores without an adapter."""
+        """Put the roles on `base`.
+
+        Args:
+            reward_adapter: the reward stage's folder, or what scores without an adapter.
+            critic: a copy of the reward adapter and its head, an adapter of its own with a zero
+                head, or a zero head on the policy's states.
+        """
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, base.device
         self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
         self.model = get_peft_model(base, copy.deepcopy(policy_lora), adapter_name=POLICY)
