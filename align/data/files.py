@@ -101,7 +101,6 @@ def _read_json(path: Path, content: bytes) -> Iterator[Row]:
         raise DataError(
             f"{path}: not a list of rows; write [{{…}}, {{…}}] or one row a line (.jsonl)"
         )
-    decoder = json.JSONDecoder(object_pairs_hook=_no_duplicates)
     line, counted, position = 1, 0, position + 1
     while True:
         while position < len(text) and text[position] in " \t\r\n,":
@@ -114,7 +113,7 @@ def _read_json(path: Path, content: bytes) -> Iterator[Row]:
             return
         try:
             with _python_limits():
-                value, end = decoder.raw_decode(text, position)
+                value, end = _decoded(text, position)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno}); "
@@ -122,15 +121,22 @@ def _read_json(path: Path, content: bytes) -> Iterator[Row]:
             ) from error
         except _LimitError as error:
             raise DataError(f"{where}: {error}") from error
-        except RowError as error:
-            yield where, error
-            _, end = json.JSONDecoder().raw_decode(text, position)
+        if isinstance(value, RowError):
+            yield where, value
         else:
             try:
                 yield where, _object(value)
             except RowError as error:
                 yield where, error
         position = end
+
+
+def _decoded(text: str, position: int) -> tuple[Any, int]:
+    """The JSON value there, or what is wrong with its keys; and where it ends."""
+    try:
+        return json.JSONDecoder(object_pairs_hook=_no_duplicates).raw_decode(text, position)
+    except RowError as error:
+        return error, json.JSONDecoder().raw_decode(text, position)[1]
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

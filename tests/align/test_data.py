@@ -250,6 +250,8 @@ def test_lines_that_are_not_json_not_utf8_or_name_a_key_twice(tmp_path):
         ("torn.jsonl.gz", gzip.compress(b"x" * 99)[:12] + b"\xff" * 30, "cannot be read"),
         ("number.jsonl", b'{"a": %s}' % (b"1" * 5000), "1: row: a number of"),
         ("number.json", b'[{"a": %s}]' % (b"1" * 5000), "1: row: a number of thousands of digits"),
+        ("twice.json", b'[{"a": 1, "a": 2, "b": [%s]}]' % (b"1" * 5000), "1: row: a number of"),
+        ("after.json", b'[{"c": {"a": 1, "a": 2}, "b": %s}]' % (b"1" * 5000), "1: row: a number"),
         ("deep.jsonl", b'{"a": %s' % (b"[" * 200_000), "1: row: nested too deeply"),
         ("deep.json", b"[" * 200_000, "1: row: nested too deeply"),
         ("two.json", b'[{"prompt": "a", "response": "b"}]\n[1]', "1: more text after the list"),
