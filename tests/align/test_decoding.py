@@ -19,7 +19,9 @@ MODELS = [tiny.llama, tiny.gpt2]
 def draw(model, decoding, **settings):
     """Samples of ragged lengths: 59 of 300 tokens stop."""
     settings = {"stop_ids": range(1, 60), "max_new_tokens": 12, "batch_size": 8} | settings
-    sampler = ModelSampler(model, pad_id=0, **settings)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(model.config.hidden_size, 1)
+    sampler = ModelSampler(model, pad_id=0, value_head=head, **settings)
     sampler.decoding = decoding
     generator = torch.Generator().manual_seed(0)
     return sampler.sample(PROMPTS, generator=generator, responses_per_prompt=2)
@@ -29,6 +31,8 @@ def assert_same(samples, expected):
     assert [each.response for each in samples] == [each.response for each in expected]
     for one, other in zip(samples, expected, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        assert one.values == pytest.approx(other.values, abs=1e-5)
+        assert len(one.values) == len(one.response)
 
 
 @pytest.mark.parametrize("model", MODELS)
