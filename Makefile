@@ -58,7 +58,7 @@ report: $(call made,report) ## report.html and report.md
 test: .venv/.ready ## run the tests
 	@$(py) -m pytest
 
-mutants: .venv/.ready ## change one formula at a time: a test must fail each time (FILES=align/kl.py: only there)
+mutants: .venv/.ready ## change one formula at a time: a test must fail each time (FILES=align/maths/kl.py: only there)
 	@$(py) -m tests.mutants $(FILES)
 
 lint: .venv/.ready ## ruff, ruff format, mypy

@@ -15,8 +15,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from align.config import ALIGNED, BEST_OF_N, POLICIES, DataSource, Recipe
-from stages import reward_source
-from stages.runner import Stage, StageContext, StageResult, main
+from align.runs.runner import Stage, StageContext, StageResult, main
+from stages.support import reward_source
 
 if TYPE_CHECKING:
     from align.evaluation.exam import Exam, Sheet
@@ -40,14 +40,14 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 
 def run(context: StageContext) -> StageResult:
-    from align import models
     from align.evaluation.exam import Sheet, read_exam
     from align.evaluation.pairs import read_pairs, score_pairs
     from align.evaluation.record import provenance, write
     from align.evaluation.reward_card import reward_card
     from align.evaluation.summary import FORMAT, headlines, summarise
+    from align.models import load as models
     from align.report.terminal import table
-    from stages.scoring import judge, ready_made
+    from stages.support.scoring import judge, ready_made
 
     recipe, config = context.recipe, context.recipe.evaluate
     tokenizer = models.load_tokenizer(context.parents["sft"].model)
@@ -110,7 +110,7 @@ def run(context: StageContext) -> StageResult:
 
 def _sheets(context: StageContext, exam: Exam, sft: Any, stop_ids: list[int]) -> dict[str, Sheet]:
     """Let every model answer; show how it did as soon as that is known."""
-    from align import models
+    from align.models import load as models
 
     sheets = {}
     names = [name for name in context.recipe.evaluate.policies if name != BEST_OF_N]
@@ -125,7 +125,7 @@ def _sheets(context: StageContext, exam: Exam, sft: Any, stop_ids: list[int]) ->
 
 
 def _load(context: StageContext, name: str) -> Any:
-    from align import models
+    from align.models import load as models
 
     model = context.recipe.model
     path, revision = model.path, model.revision

@@ -5,7 +5,7 @@
 
 Neither has a critic: an answer is compared with the other answers to its prompt. All else is PPO's:
 the SFT policy as start and reference, the prompts as token ids, the whole distribution, the score
-(`align.ppo.score`), and, where `trainer:` does not say otherwise, the settings of `ppo`.
+(`align.ppo.train.score`), and, where `trainer:` does not say otherwise, the settings of `ppo`.
 
 Source: RLOO, Ahmadian 2024, arXiv:2402.14740; GRPO, Shao 2024, arXiv:2402.03300.
 Differs: TRL's defaults in what neither a paper nor `ppo` settles, as GRPO's `loss_type: dapo`.
@@ -19,8 +19,8 @@ from typing import Any
 
 from align.config import PPOConfig
 from align.data import load_prompts
-from stages import reward_source
-from stages.contract import Stage, StageContext, StageResult
+from align.runs.contract import Stage, StageContext, StageResult
+from stages.support import reward_source
 
 ANSWERS = {"rloo": 4, "grpo": 8}
 """Answers to each prompt: Ahmadian's larger setting; TRL's default. Fewer where a rollout is."""
@@ -52,11 +52,13 @@ def run(
     assert source is not None, "the runner refuses a recipe without it"
     rows = load_prompts(source, warn=print)
 
-    from align import chat, models, probe
-    from stages import peer_trainers as peer
-    from stages import trl_support as support
-    from stages.base import Base, within
-    from stages.scoring import scoring
+    from align.data import chat
+    from align.models import load as models
+    from align.ppo import probe
+    from stages.support import peer_trainers as peer
+    from stages.support import trl as support
+    from stages.support.base import Base, within
+    from stages.support.scoring import scoring
 
     # 1. Encode the prompts, load the policy and the reward model.
     base = Base.of(context, method)

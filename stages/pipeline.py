@@ -20,14 +20,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from align.artifacts import lock
 from align.config import DataSource, Recipe
 from align.data import load_instructions, load_preferences, load_prompts
-from align.tracking import clock, silence_telemetry
+from align.runs.artifacts import lock
+from align.runs.contract import Stage
+from align.runs.freshness import State, local_path
+from align.runs.runner import Command, check, command_line, guarded, make, read_command
+from align.runs.tracking import clock, silence_telemetry
 from stages import evaluate, report, reward, rlhf, sft
-from stages.contract import Stage
-from stages.freshness import State, local_path
-from stages.runner import Command, check, command_line, guarded, make, read_command
 
 ALIGNED = (rlhf.DPO, rlhf.PPO, rlhf.RLOO, rlhf.GRPO)
 STAGES = (sft.STAGE, reward.STAGE, *ALIGNED, evaluate.STAGE, report.STAGE)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
-from stages import reward_source
-from stages.runner import Stage, StageContext, StageResult, main
+from align.runs.runner import Stage, StageContext, StageResult, main
+from stages.support import reward_source
 
 TEXT = "report.txt"
 ORDER = ("sft", "reward", "dpo", "ppo", "rloo", "grpo")

@@ -17,8 +17,8 @@ from statistics import fmean, pstdev
 
 from align.config import DataSource, Recipe
 from align.data import Instruction, Preference, load_instructions, load_preferences, untrained
-from stages.reward_source import evenly
-from stages.runner import Stage, StageContext, StageResult, main
+from align.runs.runner import Stage, StageContext, StageResult, main
+from stages.support.reward_source import evenly
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -34,9 +34,11 @@ def run(context: StageContext) -> StageResult:
 
     from trl import RewardConfig, RewardTrainer
 
-    from align import chat, models, text_scorer
-    from stages import trl_support as support
-    from stages.base import Base, encode_pairs, within
+    from align.data import chat
+    from align.models import load as models
+    from align.scoring import text_scorer
+    from stages.support import trl as support
+    from stages.support.base import Base, encode_pairs, within
 
     # 2. Encode.
     base = Base.of(context, "reward")

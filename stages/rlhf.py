@@ -3,9 +3,9 @@
     python -m stages.rlhf stages/recipes/tiny.yaml method=ppo kl_coef=0.3
     python -m stages.rlhf stages/recipes/tiny.yaml method=dpo trainer.beta=0.1
 
-PPO reads data.prompts and is our own (align/ppo.py); DPO reads data.preferences and is trained by
-TRL. Both start from the published SFT policy, and both have it as their reference. method=rloo and
-method=grpo are PPO without a critic, on its terms (stages/peers.py).
+PPO reads data.prompts and is our own (align/ppo/train.py); DPO reads data.preferences and is
+trained by TRL. Both start from the published SFT policy, and both have it as their reference.
+method=rloo and method=grpo are PPO without a critic, on its terms (stages/peers.py).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from align.config import DataSource, Recipe
 from align.data import load_preferences, load_prompts
-from stages import reward_source
+from align.runs.runner import Stage, StageContext, StageResult, main
 from stages.peers import GRPO, RLOO
-from stages.runner import Stage, StageContext, StageResult, main
+from stages.support import reward_source
 
 STEP_ZERO_TOLERANCE = 1e-4
 """Nats; TRL logs four decimals."""
@@ -28,12 +28,13 @@ def run_ppo(context: StageContext) -> StageResult:
     assert source is not None, "the runner refuses a recipe without it"
     rows = load_prompts(source, warn=print)
 
-    from align import chat, ppo
-    from align.probe import hold_back
-    from stages.base import Base, within
-    from stages.ppo_roles import build_roles
-    from stages.ppo_watch import build_watch
-    from stages.scoring import scoring
+    from align.data import chat
+    from align.ppo import train as ppo
+    from align.ppo.probe import hold_back
+    from stages.support.base import Base, within
+    from stages.support.ppo_roles import build_roles
+    from stages.support.ppo_watch import build_watch
+    from stages.support.scoring import scoring
 
     base = Base.of(context, "ppo")
     told = scoring(base, rows)
@@ -73,9 +74,9 @@ def run_dpo(context: StageContext) -> StageResult:
 
     from trl import DPOConfig, DPOTrainer
 
-    from align import models
-    from stages import trl_support as support
-    from stages.base import Base, encode_pairs
+    from align.models import load as models
+    from stages.support import trl as support
+    from stages.support.base import Base, encode_pairs
 
     class EncodedDPOTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:

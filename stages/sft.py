@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from align.config import DataSource, Recipe
 from align.data import load_instructions
-from stages.runner import Stage, StageContext, StageResult, main
+from align.runs.runner import Stage, StageContext, StageResult, main
 
 IGNORED = -100
 """Label of a token that carries no loss (PyTorch's ignore_index)."""
@@ -27,9 +27,9 @@ def run(context: StageContext) -> StageResult:
 
     from trl import SFTConfig, SFTTrainer
 
-    from align import chat
-    from stages import trl_support as support
-    from stages.base import Base, within
+    from align.data import chat
+    from stages.support import trl as support
+    from stages.support.base import Base, within
 
     # 2. Encode: every answer counts once, the prompt never.
     base = Base.of(context, "sft")

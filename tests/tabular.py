@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from align.readout import Reading
-from align.types import Sequences
+from align.maths.timeline import Sequences
+from align.models.forward import Reading
 
 
 class Table(nn.Module):

@@ -9,15 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEVELS = (
-    "masks logprobs kl advantages losses",
-    "errors stopping types hashing yaml_lines trainer_fields config recipe manifest",
-    "pretrained chat data models artifacts checkpoints tracking judges alarms text_scorer",
-    "readout decoding rollout roles vllm_sampler samplers optimiser "
-    "ppo_metrics health ppo_state ppo probe evaluation report",
-)
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
-HOME = {"trl": "stages/", "wandb": "align/tracking.py", "vllm": "align/vllm_sampler.py"}
+HOME = {"trl": "stages/", "wandb": "align/runs/tracking.py", "vllm": "align/sampling/vllm.py"}
 """Libraries that only one place may import."""
 
 FILES = sorted(p for folder in ("align", "stages") for p in (ROOT / folder).rglob("*.py"))
@@ -35,30 +27,46 @@ def imports(path):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(path):
-    """Return `losses` for align/losses.py, `data` for align/data/load.py."""
-    return path.relative_to(ROOT / "align").parts[0].removesuffix(".py")
+def folder(name):
+    """Return `align.data` for `align.data.rows`, `stages` for `stages.sft`."""
+    return ".".join(name.split(".")[: 2 if name.startswith("align.") else 1])
 
 
-LIBRARY = [p for p in FILES if p.is_relative_to(ROOT / "align") and room(p) != "__init__"]
+def graph():
+    """Return {folder: the folders its files import}."""
+    found = {}
+    for path in FILES:
+        own = folder(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        used = {folder(n) for n in imports(path) if n.startswith(("align.", "stages"))}
+        found.setdefault(own, set()).update(used - {own})
+    del found["align.__init__"]
+    return found
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_room_of_the_library_imports_only_rooms_on_its_own_step_or_below(path):
-    assert room(path) in LEVEL, f"{room(path)}: give the new room its step in LEVELS"
-    for name in imports(path):
-        top, _, rest = name.partition(".")
-        assert top != "stages", f"{path} imports {name}"
-        if top == "align" and rest:
-            assert LEVEL[rest.split(".")[0]] <= LEVEL[room(path)], f"{path} imports {name}"
+def floors():
+    """Return the folders by floor: each one above all that it imports, as low as that allows."""
+    floor, needs = {}, graph()
+    for name in graphlib.TopologicalSorter(needs).static_order():
+        floor[name] = 1 + max((floor[below] for below in needs[name]), default=0)
+    return [{n for n in floor if floor[n] == level} for level in range(1, 1 + max(floor.values()))]
 
 
-def test_no_two_rooms_import_each_other():
-    graph = {}
-    for path in LIBRARY:
-        needs = {n.split(".")[1] for n in imports(path) if n.startswith("align.")} - {room(path)}
-        graph.setdefault(room(path), set()).update(needs)
-    assert list(graphlib.TopologicalSorter(graph).static_order())
+def test_imports_go_down_only_and_the_house_has_at_most_eight_floors():
+    try:
+        levels = floors()
+    except graphlib.CycleError as error:
+        pytest.fail(f"folders import each other: {error.args[1]}")
+    assert levels[-1] == {"stages"}
+    assert len(levels) <= 8, levels
+
+
+def test_runs_and_data_do_not_know_each_other():
+    assert "align.data" not in graph()["align.runs"]
+    assert "align.runs" not in graph()["align.data"]
+
+
+def test_the_library_holds_folders_and_the_errors_and_nothing_else():
+    assert {p.name for p in (ROOT / "align").glob("*.py")} == {"__init__.py", "errors.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -87,12 +95,12 @@ def loaded(code):
 
 
 def test_the_losses_load_nothing_heavier_than_torch():
-    assert loaded("import align.losses") - loaded("import torch") == {"align"}
+    assert loaded("import align.maths.losses") - loaded("import torch") == {"align"}
 
 
 LIGHT = (
-    "align.errors, align.config, align.recipe, align.manifest, align.artifacts, align.tracking, "
-    "stages.runner, stages.pipeline"
+    "align.errors, align.config.recipe, align.runs.manifest, align.runs.artifacts, "
+    "align.runs.tracking, align.runs.runner, stages.pipeline"
 )
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from align.recipe import load_recipe
-from stages.freshness import write_dependencies
-from tests.stages import chain
+from align.config.recipe import load_recipe
+from align.runs.freshness import write_dependencies
+from tests.align.runs import chain
 
 ROOT = Path(__file__).parent.parent
 STAND_IN = """\

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.logprobs import sequence_logprobs, token_logprobs
-from align.losses import bradley_terry_loss, dpo_loss, sft_loss
+from align.maths.logprobs import sequence_logprobs, token_logprobs
+from align.maths.losses import bradley_terry_loss, dpo_loss, sft_loss
 from tests.stages.world import LORA, World
 
 BETA = 0.3

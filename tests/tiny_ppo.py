@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import torch
 
-from align.optimiser import Optimisers
-from align.ppo import estimate, measure, sample, score, shape
+from align.ppo.optimiser import Optimisers
+from align.ppo.train import estimate, measure, sample, score, shape
 from tests.tiny_roles import PROMPTS
 
 

@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from align.config import PPOConfig
-from align.roles import SeparateRoles, SharedRoles
-from align.rollout import Sample, collate
-from align.types import Sequences
+from align.maths.timeline import Sequences
+from align.ppo.roles import SeparateRoles, SharedRoles
+from align.sampling.sampler import Sample, collate
 from tests import tiny
 
 PAD, STOPS = 0, list(range(1, 30))  # with 29 of 300 tokens stopping, lengths are ragged

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from align.text_scorer import TextScorer
+from align.scoring.text_scorer import TextScorer
 from tests.tiny import TEXT, byte_level_bpe
 
 TEMPLATE = (

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.hashing import file_hash
+from align.runs.hashing import file_hash
 from stages.pipeline import HEAVY
 from tests.stages.world import World, rows
 

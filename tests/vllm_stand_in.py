@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from align.rollout import ModelSampler
+from align.sampling.sampler import ModelSampler
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """The recipe: every setting of a run, with its unit, range and the origin of its default.
 
-These classes only describe and check values; align/recipe.py reads them from YAML and the command
-line. Paths are relative to the directory the command runs in. Loading this module loads no torch.
+These classes only describe and check values; align/config/recipe.py reads them from YAML and the
+command line. Paths are relative to the directory the command runs in. Loading this module loads no
+torch.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ class PPOConfig(Section):
     """shared: one base, adapters for the roles; separate: full models. auto: shared with LoRA."""
     reward_model: ModelSource | None = None
     """A trained reward model in place of the reward stage's: a folder, or a hub name with
-    `revision`; any architecture, tokenizer and chat template (align/text_scorer.py). RLOO, GRPO and
-    the evaluation score with it too, and nothing needs the reward stage."""
+    `revision`; any architecture, tokenizer and chat template (align/scoring/text_scorer.py). RLOO,
+    GRPO and the evaluation score with it too, and nothing needs the reward stage."""
     iterations: Count = 100
     """Rollout-and-update rounds."""
     rollout_batch_size: Count = 64
@@ -92,8 +92,8 @@ class PPOConfig(Section):
     the remaining minibatches and epochs of its rollout. None: never.
     On the embedded world the first update reaches 0.06, later ones stay below 0.02."""
     on_alarm: Literal["warn", "stop"] = "warn"
-    """What an alarm does (align/alarms.py): a line in the terminal, or the end of the run (exit 4,
-    nothing published)."""
+    """What an alarm does (align/ppo/alarms.py): a line in the terminal, or the end of the run
+    (exit 4, nothing published)."""
     probe_prompts: Annotated[int, Field(ge=0)] = 64
     """Prompts with checks that are held back from training, at most a tenth of all, and answered
     greedily now and then: does the rule judge agree that things get better? 0: none."""

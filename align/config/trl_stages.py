@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 
 from align.config.base import Count, Names, Positive, Section
-from align.trainer_fields import check_trainer
+from align.config.trainer_fields import check_trainer
 
 
 class LoraSection(Section):
@@ -25,7 +25,7 @@ class TRLSection(Section):
 
     stage: ClassVar[str]
     trainer: dict[str, Any] = Field(default_factory=dict)
-    """Fields of TRL's configuration class, checked by name (align/trainer_fields.py)."""
+    """Fields of TRL's configuration class, checked by name (align/config/trainer_fields.py)."""
 
     @field_validator("trainer")
     @classmethod

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from align.chat import decode, prompt_ids
 from align.config import DataSource, EvaluateConfig
 from align.data import Prompt, load_prompts
+from align.data.chat import decode, prompt_ids
 from align.data.rows import Message
 from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
-from align.evaluation.scoring import Answers, Decoding, answer, kl_to_reference
+from align.evaluation.generations import Answers, Decoding, answer, kl_to_reference
 from align.evaluation.summary import Scored
-from align.judges import judge, require_usable
+from align.scoring.rules import check_checks, judge
 
 KL_ANSWERS = 512
 """Answers whose KL is measured, if there are that many: whole distributions need few of them."""
@@ -241,18 +241,6 @@ def read_exam(
     if left_out:
         warn(f"{source.path}: {left_out} of {len(encoded)} prompts are too long, left out")
     return Exam([p for p, _ in kept], [i for _, i in kept], left_out, tokenizer, config, seed)
-
-
-def check_checks(prompt: Prompt) -> None:
-    """Refuse checks that the judge cannot use, before any model is asked."""
-    if not prompt.checks:
-        return
-    try:
-        require_usable(prompt.checks)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{prompt.where}: checks: {error}; data/README.md lists the kinds of checks"
-        ) from error
 
 
 def warn(line: str) -> None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from align.chat import encode, prompt_ids
 from align.config import DataSource
 from align.data import Preference, load_preferences, prompt_key, untrained
+from align.data.chat import encode, prompt_ids
 from align.evaluation.exam import Fits, Reply, Score, warn
 from align.evaluation.reward_card import ScoredPair
 

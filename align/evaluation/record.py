@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from align.artifacts import Artifact
 from align.config import Recipe
+from align.runs.artifacts import Artifact
 
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 

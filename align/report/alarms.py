@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from align.alarms import RULES, Rule
+from align.ppo.alarms import RULES, Rule
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from align.judges import judge
+from align.scoring.rules import judge
 from data.tiny import lexicon as lex
 from data.tiny.families import Family, Slots, all_families, inflect
 

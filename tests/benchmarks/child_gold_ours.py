@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from align import ppo
-from align.checkpoints import Checkpoints
-from stages.contract import StageContext
+from align.ppo import train as ppo
+from align.runs.checkpoints import Checkpoints
+from align.runs.contract import StageContext
 from stages.rlhf import run_ppo
 from tests.benchmarks.channel import Gate
 from tests.benchmarks.child_ours import Gated, put_clocks

@@ -1,4 +1,4 @@
-"""Our PPO behind a gate: `align.ppo.train` as it is, with a clock around its named steps."""
+"""Our PPO behind a gate: `align.ppo.train.train` as it is, with a clock around its named steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from align import ppo
 from align.config import LoraSection, PPOConfig
-from align.models import lora_config
-from align.roles import SeparateRoles, SharedRoles
+from align.models.load import lora_config
+from align.ppo import train as ppo
+from align.ppo.roles import SeparateRoles, SharedRoles
 from tests.benchmarks import workload
 from tests.benchmarks.channel import Gate
 

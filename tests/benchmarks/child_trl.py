@@ -21,7 +21,7 @@ import trl
 from datasets import Dataset
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
-from align.rollout import left_pad
+from align.sampling.sampler import left_pad
 from tests import tiny
 from tests.benchmarks import workload
 from tests.benchmarks.channel import Gate

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from align.config import PPOConfig
-from align.recipe import load_recipe
+from align.config.recipe import load_recipe
 from tests.benchmarks.channel import ROOT, Child
 from tests.benchmarks.jobs import TRL_FOLDER
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from align.rollout import ModelSampler
+from align.sampling.sampler import ModelSampler
 from tests.benchmarks import floors, gold, gpu_check, table, workload
 from tests.benchmarks.clock import Clock
 from tests.benchmarks.jobs import Job

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from align import chat, models
-from align.artifacts import Artifact, read_artifact
 from align.config import DataSource, EvaluateConfig, Recipe
-from align.data import load_prompts
+from align.config.recipe import load_recipe
+from align.data import chat, load_prompts
 from align.evaluation.exam import Exam, content, read_exam
-from align.evaluation.scoring import Decoding, answer
-from align.judges import judge
-from align.recipe import load_recipe
+from align.evaluation.generations import Decoding, answer
+from align.models import load as models
+from align.runs.artifacts import Artifact, read_artifact
+from align.scoring.rules import judge
 
 HELD_OUT = "data/tiny/evaluation.dev.jsonl"  # the test split stays for the report
 PARENTS = ("sft", "reward")

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from align.judges import judge
+from align.scoring.rules import judge
 from data.tiny import build, lexicon
 from data.tiny.corpus import FORUM, documents
 from data.tiny.families import all_families, inflect

@@ -1,6 +1,6 @@
 """Change one formula at a time and see that a test fails.
 
-    python -m tests.mutants [align/kl.py …]
+    python -m tests.mutants [align/maths/kl.py …]
 
 Prints every mutation with its fate and `killed / total`; exits 1 if one survived. A survivor is a
 sentence of the code that no test reads.

@@ -1,6 +1,6 @@
 """The mutations, read from the .txt files beside this one.
 
-    @ align/kl.py  tests/align/test_kl.py      the file that follows is changed; who should notice
+    @ align/maths/kl.py  tests/align/maths/test_kl.py    what is changed; who should notice
 
     # what the fault would mean, in a few words
     - the true text, which must be there exactly once

@@ -10,9 +10,8 @@ import pytest
 
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.engine import ROOT
-from tests.test_layers import LEVELS
 
-FORMULAS = [ROOT / "align" / f"{name}.py" for name in LEVELS[0].split()]
+FORMULAS = sorted(p for p in (ROOT / "align" / "maths").glob("*.py") if p.stem != "__init__")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
@@ -40,14 +39,14 @@ def test_every_function_of_the_maths_has_a_mutant(path):
 PLANTED = """
 from tests.mutants import catalogue, engine
 engine.warm_up()
-tests = ("tests/align/test_losses.py::test_clip_truth_table",)
+tests = ("tests/align/maths/test_losses.py::test_clip_truth_table",)
 changes = [
     ("minimum for maximum", "torch.maximum(plain, clipped)", "torch.minimum(plain, clipped)"),
     ("a loss that the table does not use", "loss = -masked_mean(", "loss = masked_mean("),
-    ("no such module", "from align.masks import", "from align.mask import"),
+    ("no such module", "from align.maths.masks import", "from align.mask import"),
 ]
-planted = [engine.Mutant("align/losses.py", *change, tests) for change in changes]
-real = [m for m in catalogue.MUTANTS if m.file == "align/logprobs.py"]
+planted = [engine.Mutant("align/maths/losses.py", *change, tests) for change in changes]
+real = [m for m in catalogue.MUTANTS if m.file == "align/maths/logprobs.py"]
 raise SystemExit(engine.main([*planted, *real[:4]]))
 """
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import LlamaForSequenceClassification
 
-from align.artifacts import Artifact
 from align.config import DataSource, Recipe
 from align.errors import DataError
-from align.manifest import Manifest
 from align.report.frontier import words
-from align.tracking import Tracker
+from align.runs.artifacts import Artifact
+from align.runs.contract import StageContext
+from align.runs.manifest import Manifest
+from align.runs.tracking import Tracker
 from stages import evaluate, report
-from stages.contract import StageContext
 from tests import tiny
 
 FAMILIES = ("capital", "greet")

@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from align import chat, ppo
-from align.artifacts import read_artifact
 from align.config import PPOConfig
-from align.logprobs import sequence_logprobs, token_logprobs
-from align.readout import read
-from align.recipe import load_recipe
-from align.rollout import Sample, collate
-from stages.base import Base
-from stages.contract import StageContext
-from stages.peer_trainers import check_start
+from align.config.recipe import load_recipe
+from align.data import chat
+from align.maths.logprobs import sequence_logprobs, token_logprobs
+from align.models.forward import read
+from align.ppo import train as ppo
+from align.runs.artifacts import read_artifact
+from align.runs.contract import StageContext
+from align.sampling.sampler import Sample, collate
 from stages.peers import as_in_ppo, divisor, enough
-from stages.ppo_roles import build_roles
-from stages.scoring import scoring
+from stages.support.base import Base
+from stages.support.peer_trainers import check_start
+from stages.support.ppo_roles import build_roles
+from stages.support.scoring import scoring
 from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights
 

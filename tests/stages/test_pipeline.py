@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from align.artifacts import lock, read_artifact
-from align.manifest import dump_manifest, load_manifest
-from align.recipe import load_recipe
+from align.config.recipe import load_recipe
+from align.runs.artifacts import lock, read_artifact
+from align.runs.manifest import dump_manifest, load_manifest
 from stages.pipeline import needed
 from tests import tiny
 

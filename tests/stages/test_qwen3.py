@@ -15,8 +15,8 @@ import torch
 import trl
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from align import chat
-from align.recipe import load_recipe
+from align.config.recipe import load_recipe
+from align.data import chat
 from tests import tiny
 from tests.stages.world import World, rows, seen_batches
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from align.tracking import Tracker, read_metrics
-from tests.align.test_tracking import Broken
+from align.runs.tracking import Tracker, read_metrics
+from tests.align.runs.test_tracking import Broken
 from tests.stages.world import LORA, World, weights
 
 STEPS = 4

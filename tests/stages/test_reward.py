@@ -8,8 +8,9 @@ from statistics import fmean, pstdev
 import pytest
 import torch
 
-from align import chat, models
+from align.data import chat
 from align.data.rows import Preference
+from align.models import load as models
 from stages.reward import accuracy
 from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights

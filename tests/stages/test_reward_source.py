@@ -9,12 +9,13 @@ from statistics import fmean, pstdev
 import pytest
 import torch
 
-from align import chat, models
-from align.hashing import HashCache
-from align.recipe import load_recipe
-from align.text_scorer import TextScorer
+from align.config.recipe import load_recipe
+from align.data import chat
+from align.models import load as models
+from align.runs.freshness import stage_inputs
+from align.runs.hashing import HashCache
+from align.scoring.text_scorer import TextScorer
 from stages import pipeline, rlhf
-from stages.freshness import stage_inputs
 from tests import tiny, tiny_scorers
 from tests.stages.world import LORA, World, rows
 
@@ -100,7 +101,7 @@ def test_rloo_is_scored_by_the_same_reward_model(world):
     path = world.folder / "recipe.yaml"
     path.write_text(json.dumps(world.recipe), "utf-8")
     argv = [str(path), f"runs_dir={world.folder / 'runs'}", "method=rloo"]
-    from stages.runner import main
+    from align.runs.runner import main
 
     assert main(*rlhf.STAGES, argv=argv) == 0
     assert set(world.manifest("rloo")["parents"]) == {"sft"}

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from align import chat
+from align.data import chat
 from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights
 
@@ -149,8 +149,8 @@ def test_shared_layout_without_a_reward_adapter_is_refused(world, capsys):
 
 
 def test_a_method_must_be_chosen(world, capsys):
+    from align.runs.runner import main
     from stages import rlhf
-    from stages.runner import main
 
     assert main(*rlhf.STAGES, argv=[str(world.folder / "recipe.yaml")]) == 2
     assert "choose method=ppo or method=dpo" in capsys.readouterr().err

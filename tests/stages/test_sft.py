@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from align import chat
+from align.data import chat
 from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from align.runs.runner import main
 from stages import evaluate, reward, rlhf, sft
-from stages.runner import main
 from tests import tiny
 
 STAGES = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from align.chat import decode, prompt_ids
 from align.config import EvaluateConfig
 from align.data import Prompt
+from align.data.chat import decode, prompt_ids
 from align.evaluation.exam import Answered, Exam, Reply, content
-from align.rollout import Sample
+from align.sampling.sampler import Sample
 from tests import tiny
 
 CHECKS = [{"kind": "contains_any", "values": ["Seoul"], "core": True}]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from align.artifacts import Artifact
 from align.config import Recipe
 from align.evaluation.record import provenance, write
-from align.manifest import Manifest
+from align.runs.artifacts import Artifact
+from align.runs.manifest import Manifest
 
 
 def test_provenance_names_what_was_used_and_no_path(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from align.alarms import RULES
-from align.health import Watch
+from align.ppo.alarms import RULES
+from align.ppo.monitor import Watch
 from align.report.alarms import stage_alarms
 from align.report.render import render
 from tests import summaries, tiny_roles
-from tests.align.test_alarms import rows
+from tests.align.ppo.test_alarms import rows
 from tests.tiny_roles import Log
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from align.ppo_metrics import METRICS
+from align.ppo.metrics import METRICS
 from align.report.curves import MOST_CURVES, stage_curves
 from align.report.pictures import UNIT, curve, families, nice_axis, overview, reward_accuracy
 from tests import summaries

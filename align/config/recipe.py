@@ -1,0 +1,187 @@
+"""Read a recipe: defaults < YAML file < `key=value`, all problems reported at once.
+
+Each problem is one line, `file:line: key.path: what is wrong; what to do`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from yaml import YAMLError
+
+from align.config import RUN_NAME, Recipe
+from align.config.trainer_fields import TrainerFieldError
+from align.config.yaml_lines import Document, KeyPath, Problem, parse_scalar, read_yaml
+from align.errors import ConfigError
+
+COMMAND_LINE = "command line"
+
+
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    section: str | None = None,
+    fallback_name: str = "",
+) -> Recipe:
+    """Return the checked recipe, or raise one ConfigError that lists every problem.
+
+    Args:
+        overrides: `key=value` items; a key is looked up in `section` first, then from the root.
+        fallback_name: name of a recipe that has none and whose file name is no run name.
+    """
+    document = read_yaml(path)
+    usable = not fallback_name or re.fullmatch(RUN_NAME, path.stem)
+    document.data.setdefault("name", path.stem if usable else fallback_name)
+    overridden: set[KeyPath] = set()
+    for item in overrides:
+        _override(document, item, section, overridden)
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(document.data)
+    except ValidationError as error:
+        document.problems += _explain(error, document, overridden)
+    if document.problems or recipe is None:
+        problems = sorted(document.problems, key=lambda problem: problem.line)
+        raise ConfigError("\n".join(dict.fromkeys(map(str, problems))))
+    return recipe
+
+
+def split_override(item: str) -> tuple[str, str]:
+    """Split `key=value`; raise ConfigError for anything else."""
+    key, equals, value = item.partition("=")
+    if not equals or not key or any(not part for part in key.split(".")):
+        raise ConfigError(f"{COMMAND_LINE}: {item}: expected key=value, as in seed=1")
+    return key, value
+
+
+def _override(document: Document, item: str, section: str | None, overridden: set[KeyPath]) -> None:
+    key, text = split_override(item)
+    try:
+        value = parse_scalar(text)
+    except (YAMLError, ValueError):
+        value = text  # a plain string such as a path with a colon in it
+    if isinstance(value, str) and text[:1] not in "'\"":
+        value = text  # ` #` starts a comment in a file, not on a command line
+    path = tuple(key.split("."))
+    if section is not None and _belongs(path[0], _keys(_child(Recipe, section))):
+        path = (section, *path)
+    node = document.data
+    for part in path[:-1]:
+        inner = node.get(part)
+        if isinstance(inner, str) and path[0] == "data":  # `preferences: file` is short for a path
+            inner = {"path": inner}
+        node[part] = inner if isinstance(inner, dict) else {}
+        node = node[part]
+    node[path[-1]] = value
+    overridden.add(path)
+
+
+def _belongs(key: str, section_keys: Sequence[str]) -> bool:
+    """Tell whether a key, perhaps misspelt, is meant for the section rather than the root."""
+    if key in section_keys or key in _keys(Recipe):
+        return key in section_keys
+    near = difflib.get_close_matches(key, [*section_keys, *_keys(Recipe)], n=1)
+    return bool(near) and near[0] in section_keys
+
+
+def _explain(
+    error: ValidationError, document: Document, overridden: set[KeyPath]
+) -> Iterable[Problem]:
+    """Turn pydantic's errors into lines a reader of the recipe understands."""
+    explained: set[KeyPath] = set()
+    for item in error.errors(include_url=False):
+        path = tuple(item["loc"])
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, TrainerFieldError):
+            for name, message in cause.problems:
+                yield _problem((*path, name), message, document, overridden)
+            continue
+        path = _without_union_tags(path, document.data)
+        if path in explained:  # the other members of a union say the same again
+            continue
+        explained.add(path)
+        yield _problem(path, _message(item, path, cause), document, overridden)
+
+
+def _problem(path: KeyPath, message: str, document: Document, overridden: set[KeyPath]) -> Problem:
+    """Place a problem at its key, or at the nearest enclosing key that the file has."""
+    name = ".".join(map(str, path))
+    if any(path[: len(given)] == given for given in overridden):
+        return Problem(COMMAND_LINE, f"{name}: {message}")
+    line = next(
+        (document.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in document.lines), 1
+    )
+    return Problem(f"{document.source}:{line}", f"{name}: {message}", line)
+
+
+def _message(item: Any, path: KeyPath, cause: Any) -> str:
+    value, kind = item["input"], item["type"]
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key; {_suggest(str(path[-1]), _keys(_model_at(path[:-1])))}"
+        case "missing":
+            return f"missing; add it, or give {'.'.join(map(str, path))}=VALUE on the command line"
+        case "value_error":
+            return str(cause)
+        case "dict_type":
+            return f"{path[-1]}={value!r}: should be a mapping, as {{name: value}}"
+        case "tuple_type":
+            return f"{path[-1]}={value!r}: should be a list, as [one, two]"
+        case "model_type":
+            return f"{value!r} should be a mapping of {', '.join(_keys(_model_at(path)))}"
+        case "literal_error":
+            choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+            what = "unknown key" if item["loc"][-1] == "[key]" else f"{path[-1]}={value}"
+            return f"{what}; {_suggest(str(value), choices.split(', '))}"
+        case "string_pattern_mismatch":
+            return f"{path[-1]}={value}: letters, digits, `.`, `_`, `-`, and no mark first"
+        case _:
+            return f"{path[-1]}={value!r}: {item['msg'].removeprefix('Input ')}"
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+
+
+def _model_at(path: KeyPath) -> Any:
+    """Return the configuration class that stands at a key path, or None for plain values."""
+    model: Any = Recipe
+    for part in path:
+        model = _child(model, str(part))
+    return model
+
+
+def _child(model: Any, key: str) -> Any:
+    if model is None or key not in model.model_fields:
+        return None
+    annotation = model.model_fields[key].annotation
+    candidates = (annotation, *get_args(annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _keys(model: Any) -> list[str]:
+    return list(model.model_fields) if model is not None else []
+
+
+def _without_union_tags(path: KeyPath, data: Any) -> KeyPath:
+    """Drop what pydantic adds to a path for the members of a union (`targets.str`)."""
+    kept: list[str | int] = []
+    for index, part in enumerate(path):
+        is_last = index == len(path) - 1
+        inside = isinstance(data, dict) and (part in data or is_last or not kept)
+        inside = inside or (isinstance(data, list) and isinstance(part, int))
+        if not inside:
+            break
+        kept.append(part)
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(part, int) and part < len(data):
+            data = data[part]
+    return tuple(kept)

@@ -1,0 +1,120 @@
+"""What needs a model: answers of a policy, their divergence from SFT, their rewards.
+
+Shapes: b = sequences, r = response tokens, v = vocabulary. One policy at a time is in memory,
+beside the reference; the reward model comes after all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from align.maths.kl import full_kl
+from align.maths.masks import masked_sum
+from align.sampling.sampler import ModelSampler, Sample, buckets, collate
+
+LOGITS_AT_ONCE = 2**25
+"""Logits of one model held in one piece: 128 MB in float32."""
+LONGEST = 2**20
+"""More tokens than any prompt has."""
+
+Prompts = Sequence[Sequence[int]]
+Answers = list[list[Sample]]
+"""The samples of each prompt, [p][s]."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How every policy answers: the same tokens end, the same lengths limit."""
+
+    pad_id: int
+    stop_ids: Sequence[int]
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+
+
+def answer(
+    model: PreTrainedModel,
+    prompts: Prompts,
+    decoding: Decoding,
+    *,
+    temperature: float,
+    samples: int = 1,
+) -> Answers:
+    """Sample each prompt's answers; every policy is given the same random numbers."""
+    sampler = ModelSampler(
+        model,
+        pad_id=decoding.pad_id,
+        stop_ids=decoding.stop_ids,
+        max_new_tokens=decoding.max_new_tokens,
+        temperature=temperature,
+        batch_size=decoding.batch_size,
+    )
+    generator = torch.Generator().manual_seed(decoding.seed)
+    drawn = sampler.sample(prompts, generator=generator, responses_per_prompt=samples)
+    return [drawn[start : start + samples] for start in range(0, len(drawn), samples)]
+
+
+@torch.inference_mode()
+def kl_to_reference(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    prompts: Prompts,
+    answers: Answers,
+    decoding: Decoding,
+    *,
+    temperature: float = 1.0,
+) -> list[list[float]]:
+    """KL(policy ‖ reference) in nats along each sampled answer, [p][s].
+
+    At every token of an answer, the stop token included, the whole distributions are compared:
+
+        Σ_t KL(π(· | x, y_<t) ‖ π_ref(· | x, y_<t)),   y ~ π
+
+    Its mean is the divergence between the two distributions of answers (chain rule), with far
+    less variance than the log-ratio of the tokens that happened to be drawn.
+    """
+    pairs = [
+        (prompt, sample) for prompt, its in zip(prompts, answers, strict=True) for sample in its
+    ]
+    flat = [0.0] * len(pairs)
+    for rows in _batches(pairs, decoding.batch_size, policy.config.vocab_size):
+        batch = collate(
+            [pairs[row][0] for row in rows],
+            [pairs[row][1] for row in rows],
+            pad_id=decoding.pad_id,
+            device=policy.device,
+        )
+        logits, ref_logits = (
+            model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask.long(),
+                position_ids=batch.position_ids,
+                logits_to_keep=batch.response_width + 1,
+                use_cache=False,
+            ).logits[:, :-1]
+            / (temperature or 1.0)
+            for model in (policy, reference)
+        )
+        sums = masked_sum(full_kl(logits, ref_logits), batch.response_mask, dim=1)
+        for row, nats in zip(rows, sums.tolist(), strict=True):
+            flat[row] = nats
+    counts = iter(flat)
+    return [[next(counts) for _ in its] for its in answers]
+
+
+def _batches(
+    pairs: Sequence[tuple[Sequence[int], Sample]], batch_size: int, vocabulary: int
+) -> Iterator[list[int]]:
+    """Indices in groups of like length whose logits fit into LOGITS_AT_ONCE."""
+    widest = max(len(sample.response) for _, sample in pairs) + 1
+    size = max(1, min(batch_size, LOGITS_AT_ONCE // (widest * vocabulary)))
+    # A batch is as wide as its longest prompt and its longest answer together, and the answer's
+    # columns cost most (logits): neighbours in length of answer waste least.
+    yield from buckets(
+        [len(sample.response) * LONGEST + len(prompt) for prompt, sample in pairs], size
+    )

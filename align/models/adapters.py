@@ -1,0 +1,106 @@
+"""Adapters on one base: their names, how one is folded in, and how the reward stage's is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from align.errors import ConfigError
+from align.models.load import HEAD
+
+POLICY, VALUE, REWARD = "default", "value", "reward"
+"""Names of the adapters; the policy's is the one PEFT gives a lone adapter, and saves as one."""
+
+
+def add_reward_adapter(model: PeftModel, name: str, folder: Path) -> nn.Linear:
+    """Add the reward stage's adapter under `name`; return its head."""
+    config = LoraConfig.from_pretrained(str(folder))
+    config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, False
+    weights = load_peft_weights(str(folder), device=str(model.device))
+    heads = [key for key in weights if key.endswith(f"{HEAD}.weight")]
+    if len(heads) != 1:
+        raise ConfigError(
+            f"{folder} holds {len(heads)} reward heads, expected one `{HEAD}.weight`; "
+            "train the reward model with LoRA, or use ppo.layout=separate"
+        )
+    head = weights.pop(heads[0]).float()
+    try:
+        model.add_adapter(name, config)
+        result: Any = set_peft_model_state_dict(model, weights, adapter_name=name)
+    except (ValueError, RuntimeError) as error:  # other modules, other shapes
+        raise misfit(folder, str(error).strip().splitlines()[0]) from error
+    own = [key for key in result.missing_keys if f".{name}." in key]
+    if own or result.unexpected_keys:
+        raise misfit(folder, f"{[*own, *result.unexpected_keys][0]} has no counterpart")
+    linear = nn.Linear(head.shape[1], 1, bias=False, device=model.device)
+    linear.weight = nn.Parameter(head, requires_grad=False)
+    return linear
+
+
+def misfit(folder: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{folder} is no adapter of this base: {reason}; train the reward model on the SFT model "
+        "that PPO starts from"
+    )
+
+
+@contextmanager
+def merged(model: PeftModel) -> Iterator[None]:
+    """Fold the policy's adapter into the base weights; put the very same weights back afterwards.
+
+    Sampling then costs no more than the base model does. Only in float32: in bfloat16 a young
+    adapter would be rounded away, and the sampler runs with the adapter beside the base instead.
+    """
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    if any(weight.dtype != torch.float32 for weight in weights):
+        yield
+        return
+    originals = [weight.data for weight in weights]
+    try:
+        with torch.no_grad():
+            for layer, weight in zip(layers, weights, strict=True):
+                weight.data = weight.data + layer.get_delta_weight(POLICY)
+        with model.disable_adapter():
+            yield
+    finally:
+        for weight, original in zip(weights, originals, strict=True):
+            weight.data = original
+
+
+@torch.no_grad()
+def plain_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every weight by the name it has without adapters, with those folded in that are on."""
+    for name, weight in model.named_parameters():
+        prefix, inside, own = name.rpartition("base_layer.")
+        if inside:
+            layer: Any = model.get_submodule(prefix.removesuffix("."))
+            if own == "weight" and not layer.disable_adapters:
+                on = [each for each in layer.active_adapters if each in layer.lora_A]
+                whole: Any = sum((layer.get_delta_weight(each) for each in on), weight)
+                yield prefix + own, whole.to(weight.dtype)
+            else:
+                yield prefix + own, weight.detach()
+        elif "lora_" not in name:
+            yield name, weight.detach()
+
+
+def base_of(model: PeftModel) -> PreTrainedModel:
+    """The transformers model inside, adapters in place."""
+    return cast(PreTrainedModel, model.get_base_model())
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters to train, made float32: in bfloat16 a usual step rounds to nothing."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    return parameters

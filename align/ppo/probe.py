@@ -1,0 +1,126 @@
+"""The probe: does the rule judge agree that training makes the answers better?
+
+Some prompts with checks are held back from PPO. Every few iterations the policy answers them
+greedily; the judge of align/scoring/rules.py, which no reward model has seen, gives *gold*, and the
+reward model the score that PPO raises. Each probe is compared, prompt by prompt, with the one that
+had the best gold so far: over-optimisation is gold that falls from its best while the reward rises
+(Gao 2022, arXiv:2210.10760).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from align.config import PPOConfig
+from align.data import Prompt, prompt_key
+from align.ppo.roles import Roles
+from align.ppo.samplers import SAMPLING_BATCH
+from align.ppo.train import score
+from align.sampling.sampler import ModelSampler, collate
+from align.scoring.rules import Check, check_checks, judge
+
+LARGEST_SHARE = 10
+"""At most one prompt in so many is held back."""
+
+
+def hold_back(rows: Sequence[Prompt], count: int) -> tuple[list[Prompt], list[Prompt]]:
+    """Split prompts into those to train on and up to `count` with checks to probe with.
+
+    Chosen by the hash of the prompt, so that a prompt that occurs twice is on one side and the seed
+    of a run does not matter.
+
+    Raises:
+        DataError: checks of a held-back prompt that the judge cannot use.
+    """
+    room = min(count, len(rows) // LARGEST_SHARE)
+    groups: dict[str, list[Prompt]] = {}
+    for row in rows:
+        groups.setdefault(prompt_key(row.messages), []).append(row)
+    held: set[str] = set()
+    for key in sorted(groups):
+        group = groups[key]
+        if len(group) <= room and all(row.checks for row in group):
+            held.add(key)
+            room -= len(group)
+    sides: tuple[list[Prompt], list[Prompt]] = ([], [])
+    for row in rows:
+        sides[prompt_key(row.messages) in held].append(row)
+    for row in sides[1]:
+        check_checks(row)
+    return sides
+
+
+class Question(NamedTuple):
+    """A prompt of the probe."""
+
+    ids: list[int]
+    checks: Sequence[Check]
+
+
+class GoldProbe:
+    """The policy's greedy answers to the same prompts, judged every `probe_every` iterations."""
+
+    def __init__(
+        self,
+        roles: Roles,
+        questions: Sequence[Question],
+        config: PPOConfig,
+        *,
+        decode: Callable[[Sequence[int]], str],
+    ) -> None:
+        """`decode` turns the tokens of a response into its text."""
+        self.roles, self.questions, self.config, self.decode = roles, questions, config, decode
+        self.best: tuple[list[float], list[float]] | None = None
+        """Gold and reward per prompt of the probe with the best gold."""
+
+    def __call__(self, iteration: int) -> dict[str, float]:
+        """Readings after the first iteration, after every n-th from there, and after the last."""
+        if iteration < self.config.iterations and (iteration - 1) % self.config.probe_every:
+            return {}
+        gold, reward = self._answers()
+        best_gold, best_reward = self.best or (gold, reward)
+        changes = [now - best for now, best in zip(gold, best_gold, strict=True)]
+        if self.best is None or statistics.fmean(changes) > 0:
+            self.best = gold, reward
+        error = statistics.stdev(changes) / len(changes) ** 0.5 if len(changes) > 1 else 0.0
+        return {
+            "ppo/probe/gold": statistics.fmean(gold),
+            "ppo/probe/reward": statistics.fmean(reward),
+            "ppo/probe/gold_change": statistics.fmean(changes),
+            "ppo/probe/gold_change_error": error,
+            "ppo/probe/reward_change": statistics.fmean(reward) - statistics.fmean(best_reward),
+        }
+
+    def memory(self) -> dict[str, Any]:
+        return {"best": None if self.best is None else [list(side) for side in self.best]}
+
+    def restore(self, memory: Mapping[str, Any]) -> None:
+        best = memory["best"]
+        self.best = None if best is None else (list(best[0]), list(best[1]))
+
+    @torch.no_grad()
+    def _answers(self) -> tuple[list[float], list[float]]:
+        """Gold and reward of a greedy answer to each prompt."""
+        roles, prompts = self.roles, [question.ids for question in self.questions]
+        with roles.sampling() as model:
+            sampler = ModelSampler(
+                model,
+                pad_id=roles.pad_id,
+                stop_ids=roles.stop_ids,
+                max_new_tokens=self.config.max_new_tokens,
+                temperature=0.0,
+                batch_size=SAMPLING_BATCH,
+            )
+            # A generator of its own: the responses that training samples must not notice.
+            samples = sampler.sample(prompts, generator=torch.Generator())
+        sequences = collate(prompts, samples, pad_id=roles.pad_id, device=roles.device)
+        scores, _ = score(roles, samples, sequences, self.config)
+        gold = [
+            judge(self.decode(sample.response), question.checks)
+            for sample, question in zip(samples, self.questions, strict=True)
+        ]
+        return gold, scores.tolist()

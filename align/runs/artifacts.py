@@ -1,0 +1,252 @@
+"""Artifacts on disk: published whole or not at all, verified when read.
+
+The commit protocol: build in a fresh folder beside the target, sync every file, write the manifest
+last, sync the folder, rename. A crash at any point leaves the old artifact, or the new one, or
+(between two renames) the old one under a hidden name that `recover` moves back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from align.config import RUN_NAME
+from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
+from align.runs.hashing import HashCache
+from align.runs.manifest import MANIFEST, FileRecord, Manifest, dump_manifest, load_manifest
+
+WORK, OLD = ".tmp-", ".old-"
+DYING_SECONDS = 5.0
+RETRYABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENOMEM}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified folder: `model/` (and `adapter/`), metrics.jsonl, manifest.json."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def model(self) -> Path:
+        """Full weights and tokenizer, loadable by plain transformers."""
+        return self.path / "model"
+
+    @property
+    def adapter(self) -> Path | None:
+        """The LoRA adapter, where the stage trained one."""
+        return self.path / "adapter" if self.manifest.kind == "adapter" else None
+
+
+# ---------------------------------------------------------------------------- run directory
+
+
+def open_run(runs_dir: Path, name: str) -> Path:
+    """Return the run directory, made if needed; refuse names and links that lead elsewhere."""
+    if not re.fullmatch(RUN_NAME, name):
+        raise ConfigError(
+            f"run={name}: a run name is at most 64 letters, digits, `.`, `_`, `-`, "
+            "and starts with a letter or digit"
+        )
+    path = runs_dir / name
+    if path.is_symlink():
+        raise ConfigError(f"{path}: is a symbolic link; give another run=NAME")
+    with retryable(f"{path}: cannot be made"):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def lock(run_dir: Path) -> Iterator[None]:
+    """Hold a run directory; the kernel frees it when the process ends, however it ends."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with retryable(f"{run_dir}/.lock: cannot be opened"):
+        descriptor = os.open(run_dir / ".lock", flags, 0o644)
+    try:
+        _acquire(descriptor, run_dir)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        recover(run_dir)
+        yield
+    finally:
+        os.close(descriptor)  # a forked child that still has it open keeps the lock
+
+
+def _acquire(descriptor: int, run_dir: Path) -> None:
+    """Take the lock; a holder that was just killed is given the moment its children need to end."""
+    patience = time.monotonic() + DYING_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            if _lives(pid) or time.monotonic() > patience:
+                raise UserError(
+                    f"{run_dir}: in use by process {pid or 'unknown'}; wait for it, or give "
+                    "another run=NAME"
+                ) from None
+            time.sleep(0.05)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):  # of another user; not written yet
+        pass
+    return True
+
+
+def recover(run_dir: Path) -> None:
+    """Clear what a killed process left: half-built folders go, a moved-aside artifact returns."""
+    for path in run_dir.glob(f"{WORK}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in sorted(run_dir.glob(f"{OLD}*")):
+        target = run_dir / path.name.removeprefix(OLD).rpartition("-")[0]
+        if target.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.rename(target)
+
+
+@contextlib.contextmanager
+def retryable(what: str) -> Iterator[None]:
+    """Turn a full disk, a quota or an I/O fault into one line with exit code 75."""
+    try:
+        yield
+    except OSError as error:
+        kind = RetryableError if error.errno in RETRYABLE else UserError
+        place = f" ({error.filename})" if error.filename else ""
+        raise kind(f"{what}: {error.strerror}{place}; put that right and run again") from error
+
+
+@contextlib.contextmanager
+def safetensors_faults() -> Iterator[None]:
+    """Give back the OSError that safetensors wraps up when a disk is full."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
+# ---------------------------------------------------------------------------- publishing
+
+
+@contextlib.contextmanager
+def workspace(target: Path) -> Iterator[Path]:
+    """Yield a fresh private folder beside `target`, removed afterwards unless it was published."""
+    _refuse_link(target)
+    with retryable(f"{target.parent}: cannot be written"):
+        work = Path(tempfile.mkdtemp(prefix=f"{WORK}{target.name}-", dir=target.parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def publish(work: Path, target: Path, manifest: Manifest) -> Artifact:
+    """Make `work` the artifact at `target` by one rename; the manifest is the last file written."""
+    _refuse_link(target)
+    with retryable(f"{target}: cannot be published"):
+        manifest = manifest.model_copy(update={"files": _seal(work)})
+        (work / MANIFEST).write_text(dump_manifest(manifest), encoding="utf-8")
+        _sync(work / MANIFEST)
+        for folder in [p for p in work.rglob("*") if p.is_dir()] + [work]:
+            _sync(folder)
+        work.chmod(0o755)  # mkdtemp makes it private
+        aside = target.with_name(f"{OLD}{target.name}-{os.getpid()}")
+        if target.exists():
+            target.rename(aside)
+        work.rename(target)
+        _sync(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+    return Artifact(target, manifest)
+
+
+def _seal(work: Path) -> dict[str, FileRecord]:
+    """Sync every file to disk and record its size and hash."""
+    cache = HashCache()
+    records = {}
+    for path in sorted(work.rglob("*")):
+        if path.is_symlink():
+            raise CorruptArtifactError(f"{path}: a stage may not publish a symbolic link")
+        if path.is_file():
+            _sync(path)
+            name = path.relative_to(work).as_posix()
+            records[name] = FileRecord(sha256=cache.file(path), size=path.stat().st_size)
+    return records
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_link(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ConfigError(f"{target}: is not a plain folder; move it away and run again")
+
+
+# ---------------------------------------------------------------------------- reading
+
+
+def read_artifact(path: Path, cache: HashCache | None = None) -> Artifact:
+    """Return a verified artifact; raise CorruptArtifactError naming the first file that differs.
+
+    Args:
+        cache: answers for files unchanged since it hashed them; without it every byte is read.
+    """
+    cache = cache or HashCache()
+    manifest = load_manifest(path)
+    for name, record in manifest.files.items():
+        file = path / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise CorruptArtifactError(f"{path / MANIFEST}: files: {name} leads out of the folder")
+        if not file.is_file():
+            raise CorruptArtifactError(f"{file}: missing")
+        size = file.stat().st_size
+        if size != record.size:
+            raise CorruptArtifactError(f"{file}: {size} bytes, {record.size} were published")
+        if cache.file(file) != record.sha256:
+            raise CorruptArtifactError(f"{file}: altered since it was published")
+    return Artifact(path, manifest)
+
+
+def quarantine(path: Path, reason: str, *, shelf: Path | None = None) -> Path:
+    """Move a damaged artifact aside, with a line that says why; return where it went.
+
+    Args:
+        shelf: the folder for what is damaged; `quarantine` beside the artifact if not given.
+    """
+    shelf = shelf or path.parent / "quarantine"
+    with retryable(f"{shelf}: cannot be written"):
+        shelf.mkdir(exist_ok=True)
+        taken = {place.name for place in shelf.iterdir()}
+        name = next(
+            f"{path.name}-{n}" for n in itertools.count(1) if f"{path.name}-{n}" not in taken
+        )
+        place = shelf / name
+        path.rename(place)
+        with (shelf / "reasons.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{place.name}: {reason}\n")
+    return place

@@ -1,0 +1,190 @@
+"""Checkpoints of a running stage: written whole or not at all, the newest that verifies is used.
+
+They lie in runs/RUN/.checkpoints/STAGE until the stage publishes. Each is an artifact of its own,
+written by the same commit protocol (align/runs/artifacts.py), and bound by its manifest to everything
+that decides the stage's result: another recipe, other data or other code make it useless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from align.runs.artifacts import (
+    WORK,
+    publish,
+    quarantine,
+    read_artifact,
+    recover,
+    retryable,
+    safetensors_faults,
+    workspace,
+)
+from align.errors import CorruptArtifactError
+from align.runs.manifest import Manifest, changes, fingerprint
+from align.runs.signals import Stop
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 2
+"""The newest may turn out damaged; the one before it is then used."""
+TENSORS, VALUES, ATTEMPT = "state.safetensors", "state.json", "attempt.json"
+
+
+class Saved(NamedTuple):
+    """A state, written down. `values` must be JSON."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class Checkpoints:
+    """What a stage has saved of its way, and where it saves more.
+
+    Args:
+        run_dir: the run directory; its lock must be held.
+        stage: name of the stage.
+        inputs: everything that decides the stage's result, as in its manifest.
+        every: steps from one checkpoint to the next.
+        curve: a metrics file that goes with the state: saved with it, and put back on resuming.
+        stop: tells of a stop signal, which makes the next step save and end the stage.
+        say: where lines for the user go.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        stage: str,
+        inputs: dict[str, Any],
+        *,
+        every: int = 1,
+        curve: Path | None = None,
+        stop: Stop | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._run_dir, self._stage, self._inputs = run_dir, stage, inputs
+        self._every, self._curve, self.stop = every, curve, stop or Stop()
+        self._say = lambda line: say(f"{stage:<9}{line}")
+        self._folder = checkpoint_folder(run_dir, stage)
+        with retryable(f"{self._folder}: cannot be made"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            recover(self._folder)
+            self.attempt = self._take_up()
+            """Name of this attempt at the stage; the same each time that it is taken up again."""
+
+    def _take_up(self) -> str:
+        """Read the name of the attempt that was broken off, or begin a new one."""
+        place, made_from = self._folder / ATTEMPT, fingerprint(self._inputs)
+        try:
+            known = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or torn
+            known = {}
+        if known.get("fingerprint") == made_from:
+            return str(known["name"])
+        name = secrets.token_hex(4)
+        place.write_text(json.dumps({"fingerprint": made_from, "name": name}), encoding="utf-8")
+        return name
+
+    def latest(self, total: int) -> Saved | None:
+        """The newest checkpoint of this very stage that verifies; others are put aside.
+
+        Args:
+            total: steps of the whole stage, to say how far the checkpoint is.
+        """
+        for step, path in self._present():
+            try:
+                manifest = read_artifact(path).manifest
+            except CorruptArtifactError as error:
+                place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
+                self._say(f"{error}; moved to {place}")
+                continue
+            if manifest.fingerprint != fingerprint(self._inputs):
+                told = ", ".join(changes(manifest.inputs, self._inputs)[:3])
+                self._say(f"starts anew, its checkpoint at {step} is removed: {told}")
+                for _, useless in self._present():
+                    self._remove(useless)
+                return None
+            return self._read(path, f"resumes at {step}/{total} from a checkpoint")
+        return None
+
+    def _read(self, path: Path, line: str) -> Saved:
+        from safetensors.torch import load_file
+
+        # Cloned: the file's own memory is neither aligned nor ours once the file is gone.
+        tensors = {name: tensor.clone() for name, tensor in load_file(path / TENSORS).items()}
+        values = json.loads((path / VALUES).read_text(encoding="utf-8"))
+        if self._curve is not None:
+            shutil.copyfile(path / self._curve.name, self._curve)
+        self._say(line)
+        return Saved(tensors, values)
+
+    def reached(self, step: int, total: int, capture: Callable[[], Saved]) -> None:
+        """Save what is due after a step: every n-th, the last, and before a stop.
+
+        Raises:
+            Stopped: a signal asked for it, and the step is saved.
+        """
+        if step % self._every == 0 or step == total or self.stop.asked:
+            self.save(step, capture())
+        if self.stop.asked:
+            self._say(f"saved at {step}/{total}; the same command goes on from there")
+            self.stop.now()
+
+    def save(self, step: int, saved: Saved) -> None:
+        """Write a checkpoint, then let go of those it makes superfluous."""
+        target = self._folder / f"{self._stage}-step-{step}"
+        with workspace(target) as work:
+            with retryable(f"{target}: cannot be written"):
+                _write_tensors(saved.tensors, work / TENSORS)
+                (work / VALUES).write_text(json.dumps(saved.values), encoding="utf-8")
+                if self._curve is not None:
+                    shutil.copyfile(self._curve, work / self._curve.name)
+            manifest = Manifest(
+                stage=self._stage,
+                fingerprint=fingerprint(self._inputs),
+                inputs=self._inputs,
+                config={},
+                seed=self._inputs["seed"],
+            )
+            publish(work, target, manifest)
+        for _, path in self._present()[KEPT:]:
+            self._remove(path)
+
+    def _present(self) -> list[tuple[int, Path]]:
+        """Steps and folders, the newest first."""
+        pattern = re.compile(rf"{re.escape(self._stage)}-step-(\d+)")
+        found = ((pattern.fullmatch(path.name), path) for path in self._folder.iterdir())
+        return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
+
+    def _remove(self, path: Path) -> None:
+        """Take the name away first, so that a checkpoint is never seen half-removed."""
+        aside = Path(tempfile.mkdtemp(prefix=WORK, dir=self._folder))
+        path.rename(aside / path.name)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def checkpoint_folder(run_dir: Path, stage: str) -> Path:
+    return run_dir / ".checkpoints" / stage
+
+
+def forget(run_dir: Path, stage: str) -> None:
+    """Remove every checkpoint of a stage, and the name of its attempt."""
+    folder = checkpoint_folder(run_dir, stage)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not there, or another stage's are in it
+        folder.parent.rmdir()
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    with safetensors_faults():
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

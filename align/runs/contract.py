@@ -1,0 +1,78 @@
+"""What a stage is: a name, what it reads, and one function that fills a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from align.runs.artifacts import Artifact
+from align.runs.checkpoints import Checkpoints
+from align.config import DataSource, ModelSource, Recipe
+from align.runs.tracking import Tracker
+
+
+@dataclass
+class StageContext:
+    """What the runner hands to a stage."""
+
+    recipe: Recipe
+    out: Path
+    """A fresh folder; what is in it when `run` returns is published as the artifact."""
+    parents: dict[str, Artifact]
+    tracker: Tracker
+    seed: int
+    checkpoints: Checkpoints | None = None
+    """Where a stage that can be taken up again saves its way; None for the others."""
+
+
+@dataclass
+class StageResult:
+    """What a stage hands back."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    handoff: dict[str, Any] = field(default_factory=dict)
+    """Fields of `align.runs.manifest.Handoff`."""
+
+
+def _no_data(recipe: Recipe) -> dict[str, DataSource | None]:
+    return {}
+
+
+def _no_models(recipe: Recipe) -> dict[str, ModelSource]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the chain. `run` imports the heavy libraries, so that asking costs nothing."""
+
+    name: str
+    run: Callable[[StageContext], StageResult]
+    section: str | None = None
+    """Section of the recipe that the stage reads, besides `model` and `seed`."""
+    parents: tuple[str, ...] | Callable[[Recipe], tuple[str, ...]] = ()
+    data: Callable[[Recipe], dict[str, DataSource | None]] = _no_data
+    """Sources by their key under `data`; None where the recipe lacks one."""
+    models: Callable[[Recipe], dict[str, ModelSource]] = _no_models
+    """Ready-made models by their key in the recipe, besides `model`."""
+    headline: tuple[str, ...] = ()
+    """Metric keys shown live."""
+    checkpoint_every: Callable[[Recipe], int] | None = None
+    """Steps between checkpoints, for a stage that can be taken up again in the middle."""
+    text: str | None = None
+    """A text file of the artifact, printed when the stage was asked for by name."""
+    borrowed: tuple[str, ...] = ()
+    """Single settings of other sections that the stage reads too, as `ppo.temperature`."""
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the file that defines `run`, also when that file is being run."""
+        name = self.run.__module__
+        spec = sys.modules["__main__"].__spec__ if name == "__main__" else None
+        return spec.name if spec is not None else name
+
+    def parent_names(self, recipe: Recipe) -> tuple[str, ...]:
+        return self.parents(recipe) if callable(self.parents) else self.parents

@@ -1,0 +1,211 @@
+"""Whether a stage must run: everything that decides its result, compared with what is published.
+
+Nothing here loads torch: settings are hashed as values, files and code by content, libraries by
+the version that is installed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.runs.artifacts import Artifact, quarantine, read_artifact
+from align.config import DataSource, ModelSource, Recipe
+from align.errors import ConfigError, CorruptArtifactError, DataError
+from align.runs.hashing import HashCache, code_files, path_hash
+from align.runs.manifest import MANIFEST, changes, check_handoff, fingerprint, flatten
+from align.runs.contract import Stage
+
+ROOT = Path(__file__).parents[2]
+LIBRARIES = ("torch", "transformers", "trl", "peft")
+PLUMBING = ("align.errors", "align.config", "align.runs", "stages.pipeline")
+"""Code that moves settings and files about but computes no result; the values it carries count."""
+SAVING = {"ppo": {"checkpoint_every"}}
+"""Settings by section that decide when something is saved and change no result."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A stage as it stands: what decides its result, its parents, and why it must run, if so."""
+
+    inputs: dict[str, Any]
+    parents: dict[str, Artifact]
+    reasons: tuple[str, ...]
+    artifact: Artifact | None
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.inputs)
+
+
+def examine(
+    stage: Stage, recipe: Recipe, run_dir: Path, cache: HashCache, *, force: bool = False
+) -> State:
+    """Compare what a stage would be made from with what its published artifact was made from.
+
+    A damaged artifact of this stage goes to quarantine and the stage runs again; a damaged or
+    mismatched parent is an error.
+    """
+    parents = {
+        name: find_parent(name, recipe, run_dir, cache) for name in stage.parent_names(recipe)
+    }
+    check_handoff(
+        {name: parent.manifest for name, parent in parents.items()},
+        {name: parent.path for name, parent in parents.items()},
+    )
+    inputs = stage_inputs(stage, recipe, parents, cache)
+    target = run_dir / stage.name
+    if not target.is_dir():
+        return State(inputs, parents, ("first run",), None)
+    try:
+        artifact = read_artifact(target, cache)
+    except CorruptArtifactError as error:
+        place = quarantine(target, str(error))
+        return State(inputs, parents, (f"{error}; moved to {place}",), None)
+    reasons = changes(artifact.manifest.inputs, inputs) or (["force=true"] if force else [])
+    return State(inputs, parents, tuple(reasons), artifact)
+
+
+def find_parent(name: str, recipe: Recipe, run_dir: Path, cache: HashCache) -> Artifact:
+    """Return the verified artifact that a stage builds on, of this run or of another one."""
+    given = recipe.parents.get(name)  # type: ignore[call-overload]
+    place = Path(given) if given else run_dir / name
+    if not (place / MANIFEST).is_file():
+        raise ConfigError(
+            f"{place}: no {name} artifact here; run `make {name}` first, or give "
+            f"parents.{name}=FOLDER of another run"
+        )
+    try:
+        artifact = read_artifact(place, cache)
+    except CorruptArtifactError as error:
+        if given:
+            raise CorruptArtifactError(f"{error}; give another parents.{name}=FOLDER") from None
+        shelf = quarantine(place, str(error))
+        raise CorruptArtifactError(
+            f"{error}; moved to {shelf}, run `make {name}` to make it anew"
+        ) from None
+    if artifact.manifest.stage != name:
+        raise ConfigError(
+            f"parents.{name}={place}: holds the stage {artifact.manifest.stage}; "
+            f"give the folder of a {name} stage"
+        )
+    return artifact
+
+
+def stage_inputs(
+    stage: Stage, recipe: Recipe, parents: dict[str, Artifact], cache: HashCache
+) -> dict[str, Any]:
+    """Return everything that decides the stage's result, by a name that a person recognises."""
+    inputs: dict[str, Any] = {"seed": recipe.seed}
+    if stage.section is not None:
+        settings = getattr(recipe, stage.section).model_dump(exclude=SAVING.get(stage.section))
+        inputs |= flatten(settings, stage.section)
+    for key in stage.borrowed:
+        section, _, name = key.partition(".")
+        inputs |= flatten({name: getattr(recipe, section).model_dump()[name]}, section)
+    for name, model in {"model": recipe.model, **stage.models(recipe)}.items():
+        inputs |= flatten(model.model_dump(exclude={"path"}), name)
+        inputs[f"{name}.path"] = model_identity(name, model, cache)
+    for name, source in stage.data(recipe).items():
+        if source is None:
+            raise ConfigError(
+                f"data.{name}: missing, and {stage.name} needs it; add it to the recipe, "
+                f"or give data.{name}.path=FILE"
+            )
+        inputs |= flatten(source.model_dump(exclude={"path", "max_bad_rows"}), f"data.{name}")
+        inputs[f"data.{name}.path"] = source_identity(name, source, cache)
+    inputs |= {f"parents.{name}": parent.manifest.fingerprint for name, parent in parents.items()}
+    inputs |= code_files(stage.module, root=ROOT, cache=cache, plumbing=PLUMBING)
+    inputs |= library_versions()
+    return inputs
+
+
+def model_identity(name: str, model: ModelSource, cache: HashCache) -> str:
+    """Return the content hash of a local model, or the name of a pinned one on the hub."""
+    if model.revision is not None:
+        return model.path
+    if not Path(model.path).is_dir():
+        raise ConfigError(
+            f"{name}.path={model.path}: no such folder; give a local model, or a hub name "
+            f"together with {name}.revision"
+        )
+    return path_hash(Path(model.path), cache)
+
+
+def source_identity(name: str, source: DataSource, cache: HashCache) -> str:
+    """Return the content hash of a local file, or the name of a pinned data set on the hub."""
+    path = local_path(name, source)
+    return source.path if path is None else path_hash(path, cache)
+
+
+def local_path(name: str, source: DataSource) -> Path | None:
+    """Return the file or folder of a source, or None for a data set on the hub."""
+    if source.revision is not None:
+        return None
+    path = Path(source.path)
+    if not path.exists():
+        raise DataError(
+            f"data.{name}.path={source.path}: no such file; give a file, or a hub name together "
+            f"with data.{name}.revision"
+        )
+    return path
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """Return the installed versions that can change a result, without importing anything."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[f"versions.{name}"] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise ConfigError(f"{name} is not installed; run `make setup`") from None
+    return versions
+
+
+def write_dependencies(
+    stage: Stage, recipe_path: Path, recipe: Recipe, run_dir: Path, *, overridden: bool
+) -> None:
+    """Tell make what the stage was made from (as `gcc -MD` does), then mark it as up to date.
+
+    The file is runs/RUN/.deps/STAGE.mk. It asks make to run the stage anyway when the recipe is
+    another one than last time, or when last time had `key=value` settings.
+    """
+    manifest = run_dir / stage.name / MANIFEST
+    sources = [source for source in stage.data(recipe).values() if source is not None]
+    local = [Path(s.path) for s in sources if s.revision is None]
+    code = code_files(stage.module, root=ROOT, cache=HashCache(), plumbing=PLUMBING)
+    files = [recipe_path, *local, *(ROOT / name for name in code)]
+    models = (recipe.model, *stage.models(recipe).values())
+    files += [Path(model.path) / "config.json" for model in models if model.revision is None]
+    target = _escape(manifest)
+    names = list(dict.fromkeys(_escape(path) for path in files))
+    wanted = str(recipe_path).replace("$", "$$")
+    lines = [
+        f"{target}: \\",
+        *(f"  {name} \\" for name in names),
+        "",
+        *(f"{name}:" for name in names),  # a file that is gone is the stage's to complain about
+        f'ifneq "$(RECIPE)" "{wanted}"' if not overridden else "ifeq (,)",
+        f"{target}: FORCE",
+        "endif",
+        "",
+    ]
+    text = "\n".join(lines)
+    place = run_dir / ".deps" / f"{stage.name}.mk"
+    place.parent.mkdir(exist_ok=True)
+    if not place.is_file() or place.read_text(encoding="utf-8") != text:
+        place.write_text(text, encoding="utf-8")
+    os.utime(manifest)
+
+
+def _escape(path: Path) -> str:
+    """Write a path as make reads it, relative to the directory the command runs in."""
+    text = os.path.relpath(path).replace("$", "$$")
+    for character in " #:%":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,152 @@
+"""What a published artifact says about itself, and why a stage would run again.
+
+A manifest is written last and holds the hash of every other file: a folder with a manifest that
+verifies is complete, anything else does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from align.errors import ConfigError, CorruptArtifactError
+from align.runs.hashing import value_hash
+
+MANIFEST = "manifest.json"
+
+
+class FileRecord(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class Handoff(BaseModel):
+    """What a stage tells the next ones about its model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["full", "adapter", "none"] = "none"
+    """full: only `model/`; adapter: also `adapter/`; none: no model (evaluation, report)."""
+    base_model: str | None = None
+    """Hash of the weights the model started from."""
+    tokenizer_hash: str | None = None
+    template_hash: str | None = None
+    reward_mean: float | None = None
+    reward_std: float | None = None
+    """Of the raw score over the demonstrations (data.instructions)."""
+    splits: dict[str, str] = Field(default_factory=dict)
+    """Hash of the rows used, by data source."""
+
+
+class Manifest(Handoff):
+    stage: str
+    status: Literal["complete"] = "complete"
+    fingerprint: str
+    """Hash of `inputs`."""
+    inputs: dict[str, Any]
+    """Everything that decides the result, by name: settings as values, contents as hashes."""
+    config: dict[str, Any]
+    parents: dict[str, str] = Field(default_factory=dict)
+    """Fingerprints of the artifacts this one was made from."""
+    seed: int
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    wall_seconds: float = 0.0
+    device: str = "cpu"
+    threads: int = 1
+    versions: dict[str, str] = Field(default_factory=dict)
+    git_revision: str | None = None
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+
+def fingerprint(inputs: dict[str, Any]) -> str:
+    """Return the hash of everything that decides a stage's result."""
+    return value_hash(inputs)
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Name what differs between two `inputs`, settings with both values."""
+    told = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if _is_hash(before) or _is_hash(after):
+            verb = "is new" if name not in old else "is gone" if name not in new else "changed"
+            told.append(f"{name} {verb}")
+        else:
+            told.append(f"{name} {json.dumps(before)} → {json.dumps(after)}")
+    return told
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+
+
+def flatten(settings: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return {"section.key.key": value} for a nested mapping of settings."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, dict):
+            flat |= flatten(value, name)
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def dump_manifest(manifest: Manifest) -> str:
+    """Return the manifest as JSON text that carries its own checksum."""
+    content = manifest.model_dump(mode="json")
+    return json.dumps(content | {"checksum": value_hash(content)}, indent=2, ensure_ascii=False)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read a manifest; its files are verified by `align.runs.artifacts.read_artifact`."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise CorruptArtifactError(f"{path}: not a manifest")
+        checksum = content.pop("checksum", None)
+        if checksum != value_hash(content):
+            raise CorruptArtifactError(f"{path}: altered since it was published")
+        return Manifest.model_validate(content)
+    except ValueError as error:
+        if not isinstance(error, ValidationError):
+            raise CorruptArtifactError(f"{path}: not a manifest ({error})") from None
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "JSON"
+        raise CorruptArtifactError(f"{path}: {field}: {first['msg']}") from None
+    except OSError as error:
+        raise CorruptArtifactError(f"{path}: {error.strerror}") from None
+
+
+def check_handoff(parents: dict[str, Manifest], places: dict[str, Path]) -> None:
+    """Refuse parents that do not belong together; raise ConfigError naming both.
+
+    All parents must share tokenizer and chat template. Parents other than `sft` must have been
+    trained from the `sft` artifact that is given.
+    """
+    for field, what in (("tokenizer_hash", "tokenizer"), ("template_hash", "chat template")):
+        values = {name: getattr(m, field) for name, m in parents.items() if getattr(m, field)}
+        for name, value in values.items():
+            first = next(iter(values))
+            if value != values[first]:
+                raise ConfigError(
+                    f"{what} of {name} ({places[name]}) differs from that of {first} "
+                    f"({places[first]}); train both from the same base model, or give "
+                    f"parents.{name}=FOLDER of a matching one"
+                )
+    sft = parents.get("sft")
+    for name, manifest in parents.items():
+        made_from = manifest.parents.get("sft")
+        if sft is not None and made_from is not None and made_from != sft.fingerprint:
+            raise ConfigError(
+                f"{name} ({places[name]}) was trained from another sft than {places['sft']}; "
+                f"run `make {name}` again, or give parents.sft=FOLDER of the one it came from"
+            )

@@ -1,0 +1,292 @@
+"""Run one stage: `python -m stages.sft RECIPE.yaml key=value…`.
+
+The runner reads the recipe, tells `up to date` or which input changed, runs the stage in a private
+folder and publishes the result by one rename. Errors a user can act on end as one line and an exit
+code: 0 done, 2 usage or recipe, 3 data, 4 diverged, 5 corrupt artifact, 75 full disk, 143 and 130
+stopped by a signal. Nothing is published then, and what was published before stays.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.runs.artifacts import RETRYABLE, Artifact, lock, open_run, publish, read_artifact, workspace
+from align.runs.checkpoints import Checkpoints, forget
+from align.config import Recipe
+from align.errors import ConfigError, RetryableError, UserError
+from align.runs.hashing import HashCache
+from align.runs.manifest import Handoff, Manifest
+from align.config.recipe import load_recipe, split_override
+from align.runs.signals import STOP, Stopped
+from align.runs.tracking import METRICS, Tracker, WandbMirror, clock, silence_telemetry
+from align.runs.contract import Stage, StageContext, StageResult
+from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
+
+__all__ = ["Stage", "StageContext", "StageResult", "bring_up_to_date", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, read: the recipe and where to run it."""
+
+    recipe_path: Path
+    recipe: Recipe
+    run_dir: Path
+    force: bool
+    overridden: bool
+
+
+def main(*stages: Stage, argv: Sequence[str] | None = None) -> int:
+    """Bring one stage up to date from the command line; with several, `method=NAME` picks one."""
+    help_text = sys.modules[stages[0].run.__module__].__doc__ or ""
+    return command_line(help_text, lambda recipe, items: _main(stages, recipe, items), argv)
+
+
+def _main(stages: Sequence[Stage], recipe_path: Path, items: Sequence[str]) -> int:
+    names = [stage.name for stage in stages]
+    chosen, rest = take(items, {"method": names[0] if len(names) == 1 else ""})
+    if chosen["method"] not in names:
+        told = f"method={chosen['method']}" if chosen["method"] else "method: missing"
+        raise ConfigError(f"{told}; choose method={' or method='.join(names)}")
+    stage = stages[names.index(chosen["method"])]
+    command = read_command(recipe_path, rest, section=stage.section)
+    with lock(command.run_dir):
+        artifact = bring_up_to_date(stage, command)
+    if stage.text is not None:
+        print((artifact.path / stage.text).read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def take(items: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Take the named keys out of `key=value` items; return their values and the other items."""
+    values, rest = dict(defaults), []
+    for item in items:
+        key, value = split_override(item)
+        if key in values:
+            values[key] = value
+        else:
+            rest.append(item)
+    return values, rest
+
+
+def read_command(recipe_path: Path, items: Sequence[str], *, section: str | None = None) -> Command:
+    """Read the recipe and the keys that say where and how to run: run, runs_dir, force."""
+    chosen, rest = take(items, {"run": "", "runs_dir": "runs", "force": "false"})
+    if chosen["force"] not in ("true", "false"):
+        raise ConfigError(f"force={chosen['force']}: choose true or false")
+    recipe = load_recipe(recipe_path, rest, section=section, fallback_name=chosen["run"])
+    run_dir = open_run(Path(chosen["runs_dir"]), chosen["run"] or recipe.name)
+    return Command(recipe_path, recipe, run_dir, chosen["force"] == "true", bool(rest))
+
+
+def command_line(
+    help_text: str, action: Callable[[Path, list[str]], int], argv: Sequence[str] | None = None
+) -> int:
+    """Parse `RECIPE key=value…`, act, and turn what a user can act on into lines and a code."""
+    import typer
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    @app.command(help=help_text)
+    def command(
+        recipe: Path = typer.Argument(help="recipe file, as stages/recipes/tiny.yaml"),  # noqa: B008
+        settings: list[str] = typer.Argument(  # noqa: B008
+            None, metavar="key=value…", help="settings; also run=NAME, runs_dir=DIR, force=true"
+        ),
+    ) -> None:
+        raise typer.Exit(guarded(lambda: action(recipe, settings or [])))
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        app(arguments, prog_name=f"python -m {_program()}")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run an action under our signal handlers; return its exit code, errors told in one line."""
+    try:
+        with STOP.handled():
+            return action()
+    except UserError as error:
+        return _tell(error)
+    except PermissionError as error:
+        told = f"{error.filename}: {error.strerror}; change its permissions, or give another path"
+        return _tell(UserError(told))
+    except OSError as error:
+        if error.errno not in RETRYABLE:
+            raise
+        return _tell(RetryableError(f"{error}; free what is short and run again"))
+    except Stopped as stop:
+        print(f"stopped by {stop}; nothing half-done was published", file=sys.stderr)
+        return stop.exit_code
+
+
+def _tell(error: UserError) -> int:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return error.exit_code
+
+
+def bring_up_to_date(stage: Stage, command: Command) -> Artifact:
+    """Return the stage's artifact, made anew only if something it depends on changed."""
+    state = check(stage, command)
+    return state.artifact if not state.reasons and state.artifact else make(stage, command, state)
+
+
+def check(stage: Stage, command: Command) -> State:
+    """Find out whether a stage must run, and say so in one line."""
+    cache = HashCache(command.run_dir / ".hashes.json")
+    state = examine(stage, command.recipe, command.run_dir, cache, force=command.force)
+    cache.save()
+    if state.reasons:
+        shown, more = state.reasons[:3], len(state.reasons) - 3
+        told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        print(f"{stage.name:<9}runs: {told}", flush=True)
+    else:
+        print(f"{stage.name:<9}up to date", flush=True)
+        forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
+        _note_dependencies(stage, command)
+    return state
+
+
+def make(stage: Stage, command: Command, state: State) -> Artifact:
+    """Run a stage in a private folder and publish what it left there."""
+    silence_telemetry()
+    _set_threads(command.recipe.model.threads)
+    start = time.monotonic()
+    for parent in state.parents.values():
+        read_artifact(parent.path)  # every byte, now that it is about to be used
+    if command.force:
+        forget(command.run_dir, stage.name)
+    with workspace(command.run_dir / stage.name) as work:
+        try:
+            checkpoints = _checkpoints(stage, command, state, work / METRICS)
+            with _tracker(stage, command, work, checkpoints) as tracker:
+                result = stage.run(
+                    StageContext(
+                        command.recipe,
+                        work,
+                        state.parents,
+                        tracker,
+                        command.recipe.seed,
+                        checkpoints,
+                    )
+                )
+        except BaseException:
+            _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS}")
+            raise
+        manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
+        artifact = publish(work, command.run_dir / stage.name, manifest)
+    forget(command.run_dir, stage.name)
+    _note_dependencies(stage, command)
+    print(f"{stage.name:<9}done in {clock(manifest.wall_seconds)} → {artifact.path}", flush=True)
+    return artifact
+
+
+def _manifest(
+    stage: Stage, recipe: Recipe, state: State, result: StageResult, seconds: float
+) -> Manifest:
+    keys = {"seed", "model", "data"} | ({stage.section} if stage.section else set())
+    keys |= {key.partition(".")[0] for key in stage.borrowed}
+    return Manifest(
+        **Handoff.model_validate(result.handoff).model_dump(),
+        stage=stage.name,
+        fingerprint=state.fingerprint,
+        inputs=state.inputs,
+        config=recipe.model_dump(mode="json", include=keys),
+        parents={name: parent.manifest.fingerprint for name, parent in state.parents.items()},
+        seed=recipe.seed,
+        metrics=result.metrics,
+        wall_seconds=round(seconds, 3),
+        device=_device(recipe),
+        threads=recipe.model.threads,
+        versions={k.removeprefix("versions."): v for k, v in library_versions().items()},
+        git_revision=_git_revision(),
+    )
+
+
+def _checkpoints(stage: Stage, command: Command, state: State, curve: Path) -> Checkpoints | None:
+    if stage.checkpoint_every is None:
+        return None
+    return Checkpoints(
+        command.run_dir,
+        stage.name,
+        state.inputs,
+        every=stage.checkpoint_every(command.recipe),
+        curve=curve,
+        stop=STOP,
+    )
+
+
+def _tracker(
+    stage: Stage, command: Command, work: Path, checkpoints: Checkpoints | None
+) -> Tracker:
+    tracking = command.recipe.tracking
+    mirror = None
+    if tracking.wandb != "off":
+        mirror = WandbMirror(
+            command.run_dir,
+            group=command.run_dir.name,
+            stage=stage.name,
+            project=tracking.project,
+            mode=tracking.wandb,
+            config=command.recipe.model_dump(mode="json"),
+            run_id=None if checkpoints is None else checkpoints.attempt,
+        )
+    return Tracker(work, stage.name, headline=stage.headline, mirror=mirror)
+
+
+def _note_dependencies(stage: Stage, command: Command) -> None:
+    write_dependencies(
+        stage,
+        command.recipe_path,
+        command.recipe,
+        command.run_dir,
+        overridden=command.overridden,
+    )
+
+
+def _keep_metrics(work: Path, place: Path) -> None:
+    """Keep the curve of a failed attempt: it is what one looks at first."""
+    if (work / METRICS).is_file() and (work / METRICS).stat().st_size:
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(work / METRICS, place)
+
+
+def _set_threads(threads: int) -> None:
+    torch: Any = sys.modules.get("torch")
+    if torch is None:  # not imported yet, and perhaps never needed: torch reads this when it is
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    else:
+        torch.set_num_threads(threads)
+
+
+def _device(recipe: Recipe) -> str:
+    torch: Any = sys.modules.get("torch")
+    if torch is None or recipe.model.device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda ({torch.cuda.get_device_name()})"
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _program() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec is not None else "stages"

@@ -1,0 +1,50 @@
+"""The reward model's role where it does not read the policy's tokens: each response is retold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from align.data.chat import decode
+from align.data.rows import Message
+from align.maths.timeline import Sequences
+from align.scoring.text_scorer import TextScorer
+
+Conversations = Mapping[tuple[int, ...], Sequence[Message]]
+"""Prompt as the policy's token ids → its messages; no template is ever parsed back."""
+
+
+class Retelling:
+    """Scores of the policy's sequences by a reward model that reads text.
+
+    What is scored is the text that a person would read: the response without its control tokens.
+    An unfinished response is told like a finished one, as a reward model has only seen those;
+    `ppo.missing_eos` is what punishes it.
+    """
+
+    def __init__(
+        self,
+        scorer: TextScorer,
+        tokenizer: PreTrainedTokenizerBase,
+        conversations: Conversations,
+    ) -> None:
+        """`tokenizer`: the policy's."""
+        self.scorer, self.tokenizer, self.conversations = scorer, tokenizer, conversations
+
+    def __call__(self, sequences: Sequences) -> Tensor:
+        """Raw score of each response, float32 [b], without gradient."""
+        scores = self.scorer.scores(list(self.retold(sequences)), batch_size=len(sequences))
+        return torch.tensor(scores, device=sequences.input_ids.device)
+
+    def retold(self, sequences: Sequences) -> Iterator[list[Message]]:
+        """Each sequence as the messages it stands for, the response last."""
+        prompts = sequences.input_ids[:, : sequences.prompt_width]
+        prompt_mask = sequences.attention_mask[:, : sequences.prompt_width]
+        responses, response_mask = sequences.response_ids, sequences.response_mask
+        for row in range(len(sequences)):
+            prompt = self.conversations[tuple(prompts[row][prompt_mask[row]].tolist())]
+            answer = decode(self.tokenizer, responses[row][response_mask[row]].tolist())
+            yield [*prompt, {"role": "assistant", "content": answer}]

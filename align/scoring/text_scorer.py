@@ -1,0 +1,183 @@
+"""A reward model in its own words: of any architecture, tokenizer and chat template.
+
+It is given conversations, not tokens, and reads them as it did in training:
+
+- a decoder (`LlamaForSequenceClassification` …) renders its own chat template and is read at its
+  own last token: the last that the template writes, as in TRL and on model cards. What the reward
+  stage of this pipeline trained says `"score_at": "stop"` in its config.json and is read at the
+  stop token, where its training ended;
+- an encoder (BERT, DeBERTa …) answers through its pooled head. With a chat template it reads what
+  that writes, control tokens included; without one, the pair of what was said and what was
+  answered: `[CLS] question [SEP] answer [SEP]`.
+
+Control tokens inside a message are text, whoever wrote them. Data is never cut: `fits` tells which
+rows to leave out. A policy's answer may outgrow the model's limit all the same, since its length is
+limited in the policy's tokens; it is then read as far as the limit allows, as an answer that ends
+there, and the first time that is told.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from align.data import chat
+from align.data.rows import Message
+from align.errors import ConfigError
+from align.models import load as models
+from align.models.pretrained import Path_, load_weights, naming, refuse_unread
+
+SCORE_AT, STOP = "score_at", "stop"
+"""Key and value in a reward model's configuration: its score stands at the stop token."""
+UNLIMITED = 10**9
+"""A tokenizer without a limit of its own says 1e30."""
+
+
+class TextScorer:
+    """Scores conversations that end with the assistant."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "model",
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        """`name`: what errors call it. `tell` gets a line when an answer is cut, once."""
+        self.model, self.tokenizer, self.name, self.tell = model, tokenizer, name, tell
+        self.cut = 0
+        """Answers read in part so far."""
+        self.decoder = hasattr(model, models.HEAD)
+        self.limit = reading_limit(model, tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path_,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: torch.device,
+        tell: Callable[[str], None] = print,
+    ) -> Self:
+        """Load a trained reward model; a decoder in `dtype`, an encoder in float32.
+
+        An encoder's head is its own code, and in bfloat16 it would round a score near 8 to .03.
+        """
+        model, info = load_weights(
+            AutoModelForSequenceClassification,
+            path,
+            revision=revision,
+            dtype=models.find_dtype(dtype, device),
+        )
+        with naming(path, revision):
+            tokenizer = AutoTokenizer.from_pretrained(
+                path, revision=revision, trust_remote_code=False
+            )
+        if info["missing_keys"]:
+            missing = ", ".join(sorted(info["missing_keys"]))
+            raise ConfigError(f"{path} is no trained reward model: it has no weights for {missing}")
+        refuse_unread(path, info)
+        if model.config.num_labels != 1:
+            raise ConfigError(
+                f"{path} is no reward model: it has {model.config.num_labels} outputs, expected 1"
+            )
+        models.disable_dropout(model)
+        model = model.to(device).eval().requires_grad_(False)
+        scorer = cls(model, tokenizer, name=str(path), tell=tell)
+        if not scorer.decoder:
+            scorer.model.float()
+        return scorer
+
+    def encode(self, messages: Sequence[Message]) -> dict[str, list[int]]:
+        """What the model reads of a conversation: `input_ids`, with an encoder's other inputs."""
+        if getattr(self.model.config, SCORE_AT, None) == STOP:
+            return {"input_ids": chat.encode(self.tokenizer, messages)[0]}
+        if self.decoder or self.tokenizer.chat_template:
+            return {"input_ids": chat.whole_ids(self.tokenizer, messages)}
+        said = "\n".join(message["content"] for message in messages[:-1])
+        pair = self.tokenizer(said, messages[-1]["content"], split_special_tokens=True)
+        return dict(pair)
+
+    def length(self, messages: Sequence[Message]) -> int:
+        """Tokens of a conversation, as the model reads it."""
+        return len(self.encode(messages)["input_ids"])
+
+    def fits(self, messages: Sequence[Message], *, room: int = 0) -> bool:
+        """Whether the model reads all of a conversation and `room` more tokens."""
+        return self.limit is None or self.length(messages) + room <= self.limit
+
+    @torch.no_grad()
+    def scores(
+        self, conversations: Sequence[Sequence[Message]], *, batch_size: int = 64
+    ) -> list[float]:
+        """One score per conversation, in their order; an answer beyond the limit is cut there.
+
+        Raises:
+            ConfigError: one of them is longer than the model reads before its answer begins.
+        """
+        encoded = [self._fitted(messages) for messages in conversations]
+        longest = max(len(each["input_ids"]) for each in encoded)
+        if self.limit is not None and longest > self.limit:
+            raise ConfigError(
+                f"{self.name} reads {self.limit} tokens, and a prompt has {longest} in its words; "
+                "shorten the prompts"
+            )
+        if self.decoder:
+            ids = [each["input_ids"] for each in encoded]
+            return models.reward_scores(self.model, ids, pad_id=0, batch_size=batch_size)
+        return self._pooled(encoded, batch_size)
+
+    def _fitted(self, messages: Sequence[Message]) -> dict[str, list[int]]:
+        """What the model reads of a conversation whose answer is cut on the right until it fits."""
+        whole = self.encode(messages)
+        if self.limit is None or len(whole["input_ids"]) <= self.limit:
+            return whole
+        *prompt, answer = messages
+        text = answer["content"]
+
+        def told(characters: int) -> dict[str, list[int]]:
+            return self.encode([*prompt, answer | {"content": text[:characters]}])
+
+        too_many = bisect_right(
+            range(len(text)), self.limit, key=lambda n: len(told(n)["input_ids"])
+        )
+        if not self.cut:
+            self.tell(
+                f"warning: {self.name} reads {self.limit} tokens, and with an answer a "
+                f"conversation has {len(whole['input_ids'])} in its words: such answers are scored "
+                "as far as it reads; lower max_new_tokens"
+            )
+        self.cut += 1
+        return told(max(0, too_many - 1))
+
+    def _pooled(self, encoded: Sequence[dict[str, list[int]]], batch_size: int) -> list[float]:
+        """Scores of an encoder: whatever its head makes of the whole sequence."""
+        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
+        scores = [0.0] * len(encoded)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch: Any = self.tokenizer.pad(
+                [encoded[row] for row in rows], padding_side="right", return_tensors="pt"
+            )
+            logits = self.model(**batch.to(self.model.device)).logits.squeeze(-1)
+            for row, score in zip(rows, logits.float().tolist(), strict=True):
+                scores[row] = score
+        return scores
+
+
+def reading_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The most tokens that model and tokenizer read; None = no limit is known."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    known = [limit for limit in (positions, tokenizer.model_max_length) if 0 < limit < UNLIMITED]
+    return min(known, default=None)

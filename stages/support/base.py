@@ -1,0 +1,165 @@
+"""What a training stage starts from, and what it leaves: model, tokenizer, rows that fit, hand-off.
+
+SFT starts from the recipe's model, every later stage from the published SFT policy.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from align.config import LoraSection, PeerSection, PPOConfig, TrainerSection
+from align.data import Preference, chat
+from align.errors import DataError
+from align.models import load as models
+from align.runs.contract import StageContext
+from align.runs.hashing import HashCache, path_hash, value_hash
+
+# Names of gradient checkpointing that transformers renames and TRL and PEFT still use.
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+
+Example = TypeVar("Example")
+LONGEST_SHARE = 0.5
+"""Share of rows that may be longer than `max_length`; more points to a wrong setting."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Device, tokenizer, and where the weights lie that a stage starts from."""
+
+    context: StageContext
+    section_name: str
+    path: str
+    revision: str | None
+    device: torch.device
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def section(self) -> TrainerSection | PeerSection | PPOConfig:
+        """The part of the recipe that this stage reads."""
+        section: TrainerSection | PeerSection | PPOConfig = getattr(
+            self.context.recipe, self.section_name
+        )
+        return section
+
+    @property
+    def lora(self) -> LoraSection | None:
+        """The adapter that is trained; the peers of PPO train what PPO does."""
+        section = self.section
+        return self.context.recipe.ppo.lora if isinstance(section, PeerSection) else section.lora
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer; PPO and its peers go as far as the reward model has read.
+
+        With a ready-made reward model, as far as the policy has: the reward model's own limit is in
+        its own tokens.
+        """
+        section, parents = self.section, self.context.parents
+        if isinstance(section, TrainerSection):
+            return section.max_length
+        name = "reward" if "reward" in parents else "sft"
+        return int(parents[name].manifest.config[name]["max_length"])
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """The type that passes through the models compute in."""
+        return models.find_dtype(self.context.recipe.model.dtype, self.device)
+
+    @classmethod
+    def of(cls, context: StageContext, section_name: str) -> Base:
+        """The recipe's model for SFT; the published SFT policy for every later stage."""
+        model = context.recipe.model
+        parent = context.parents.get("sft")
+        path, revision = (str(parent.model), None) if parent else (model.path, model.revision)
+        tokenizer = models.load_tokenizer(path, revision=revision)
+        device = models.find_device(model.device)
+        return cls(context, section_name, path, revision, device, tokenizer)
+
+    def load(self, task: models.Task = "causal", *, trained: bool = True) -> PreTrainedModel:
+        """Load the weights in evaluation mode.
+
+        Weights that are trained themselves (all of them without LoRA, the head of a reward model)
+        are float32 whatever the recipe's type, which then is that of the arithmetic only: a step
+        of bfloat16 weights at the usual learning rates rounds to nothing.
+        """
+        dtype = self.context.recipe.model.dtype
+        if trained and (self.lora is None or task == "reward"):
+            dtype = "float32"
+        kwargs: dict[str, Any] = {
+            "revision": self.revision,
+            "dtype": dtype,
+            "device": self.device,
+        }
+        if task == "reward":
+            pad_id = self.tokenizer.pad_token_id
+            kwargs |= {"pad_id": pad_id, "seed": self.context.seed}
+            return models.load_reward_model(self.path, **kwargs)
+        model = models.load_causal_lm(self.path, **kwargs)
+        models.fit_embeddings(model, self.tokenizer)
+        return model
+
+    def adapter(self, task: models.Task = "causal") -> LoraConfig | None:
+        """The adapter that TRL is to add, if the recipe asks for one."""
+        return None if self.lora is None else models.lora_config(self.lora, task=task)
+
+    def publish(self, model: PreTrainedModel | PeftModel) -> None:
+        """Write `model/` and, with LoRA, `adapter/` into the stage's folder."""
+        models.save(model, self.tokenizer, self.context.out, base=self.path)
+
+    def handoff(self, **splits: Any) -> dict[str, Any]:
+        """What the next stages check before they build on this one."""
+        return {
+            "kind": "full" if self.lora is None else "adapter",
+            "base_model": path_hash(Path(self.path), HashCache())
+            if Path(self.path).is_dir()
+            else f"{self.path}@{self.revision}",
+            "tokenizer_hash": chat.tokenizer_hash(self.tokenizer),
+            "template_hash": chat.template_hash(self.tokenizer),
+            "splits": {name: value_hash(rows) for name, rows in splits.items()},
+        }
+
+
+def within(
+    examples: Sequence[Example], length: Callable[[Example], int], max_length: int, name: str
+) -> list[Example]:
+    """Drop examples longer than `max_length` and say how many: a cut answer has no stop token."""
+    kept = [example for example in examples if length(example) <= max_length]
+    dropped = len(examples) - len(kept)
+    if dropped > LONGEST_SHARE * len(examples):
+        longest = max(map(length, examples))
+        raise DataError(
+            f"data.{name}: {dropped} of {len(examples)} rows are longer than "
+            f"max_length={max_length} tokens; set max_length={longest} to keep them all"
+        )
+    if dropped:
+        print(f"data.{name}: dropped {dropped} rows longer than max_length={max_length} tokens")
+    return kept
+
+
+def encode_pairs(
+    base: Base, pairs: Sequence[Preference], name: str
+) -> tuple[list[Preference], list[dict[str, Any]]]:
+    """Encode preference pairs that fit: the prompt, and each answer through its stop token.
+
+    Returns:
+        The pairs kept, and for each `prompt_ids`, `chosen_ids`, `rejected_ids` and `length`.
+    """
+    tokenizer = base.tokenizer
+    encoded: list[tuple[Preference, dict[str, Any]]] = []
+    for pair in pairs:
+        prompt = chat.prompt_ids(tokenizer, pair.prompt)
+        chosen = chat.response_ids(tokenizer, pair.prompt, pair.chosen)
+        rejected = chat.response_ids(tokenizer, pair.prompt, pair.rejected)
+        length = len(prompt) + max(len(chosen), len(rejected))
+        ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+        encoded.append((pair, ids | {"length": length}))
+    kept = within(encoded, lambda both: both[1]["length"], base.max_length, name)
+    return [pair for pair, _ in kept], [ids for _, ids in kept]

@@ -1,0 +1,129 @@
+"""TRL's RLOO and GRPO trainers, held to PPO's token ids, distribution, positions and score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from align.config import PPOConfig
+from align.errors import DivergedError
+from align.maths.masks import position_ids
+from align.maths.timeline import Sequences
+from align.models import load as models
+from align.models.forward import computing_in, final_scores, trunk_of
+from align.ppo import train as ppo
+from align.ppo.roles import Roles
+from align.sampling.sampler import Sample, collate
+from stages.support.base import Base
+from stages.support.scoring import Scoring
+
+Ids = list[int]
+BROKEN = "probability tensor"
+"""In what torch says when it is to sample from logits that are no numbers."""
+
+KL_AT_START = 1e-4
+"""Nats per token."""
+
+
+def on_our_terms(trainer_class: type[Any]) -> type[Any]:
+    """A trainer that takes each `prompt` as token ids, and tells when there is none to sample."""
+
+    class EncodedTrainer(trainer_class):
+        def _tokenize_prompts(self, prompts: list[Ids]) -> tuple[list[Ids], None, dict[str, Any]]:
+            return prompts, None, {}  # encoded by us; TRL would render and tokenise them again
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+            try:
+                return super().training_step(*args, **kwargs)
+            except RuntimeError as error:
+                if BROKEN not in str(error):
+                    raise
+                raise DivergedError(
+                    f"the policy's logits are no numbers at step {self.state.global_step + 1}; "
+                    "lower trainer.learning_rate, or ppo.learning_rate"
+                ) from error
+
+    return EncodedTrainer
+
+
+class Scorer:
+    """The reward model alone, with what `score` of align/ppo/train.py asks of PPO's roles."""
+
+    def __init__(self, base: Base, told: Scoring) -> None:
+        self.device, self.scorer = base.device, told.scorer or own_scorer(base)
+        self.reward_mean, self.reward_std = told.mean, told.std
+
+    @torch.no_grad()
+    def scores(self, sequences: Sequences) -> Tensor:
+        return self.scorer(sequences)
+
+
+def own_scorer(base: Base) -> Callable[[Sequences], Tensor]:
+    """The reward stage's model on the policy's tokens, in the arithmetic that PPO computes in."""
+    full = base.lora is None
+    arithmetic = base.arithmetic if full else None
+    model = models.load_reward_model(
+        base.context.parents["reward"].model,
+        pad_id=base.tokenizer.pad_token_id,
+        dtype="float32" if full else base.context.recipe.model.dtype,
+        device=base.device,
+    )
+
+    def scores(sequences: Sequences) -> Tensor:
+        with computing_in(arithmetic, base.device):
+            return final_scores(trunk_of(model), getattr(model, models.HEAD), sequences)
+
+    return scores
+
+
+def reward_function(
+    scorer: Scorer, config: PPOConfig, *, pad_id: int, stop_ids: Sequence[int]
+) -> Callable[..., list[float]]:
+    """What TRL calls for the rewards of a rollout: the scores that PPO would maximise."""
+
+    def score(
+        prompts: list[Ids],
+        completion_ids: list[Ids],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float]:
+        samples = [Sample(ids, ids[-1] in stop_ids, []) for ids in completion_ids]
+        sequences = collate(prompts, samples, pad_id=pad_id, device=scorer.device)
+        scores, raw_scores = ppo.score(cast(Roles, scorer), samples, sequences, config)
+        log_metric("reward/score", raw_scores.mean().item())
+        return cast(list[float], scores.tolist())
+
+    return score
+
+
+def plain_generation(stop_ids: Sequence[int], pad_id: int) -> GenerationConfig:
+    """Sampling without what a base model's own `generation_config` would add (top-k, penalties).
+
+    TRL sets its own fields of it only; all others would act on the answers, and no trainer knows.
+    """
+    return GenerationConfig(eos_token_id=list(stop_ids), pad_token_id=pad_id)
+
+
+def count_positions(model: PreTrainedModel) -> None:
+    """Have a model count positions from the mask where TRL does not say them.
+
+    TRL pads prompts on the left, and a model left to itself counts the padding: with absolute
+    position embeddings (GPT-2) it would be trained on other probabilities than were sampled.
+    """
+
+    def hook(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = kwargs.get("attention_mask")
+        if mask is not None and kwargs.get("position_ids") is None:
+            kwargs["position_ids"] = position_ids(mask.bool())
+        return args, kwargs
+
+    trunk_of(model).register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def check_start(first: dict[str, float]) -> None:
+    """Before the first update the policy is the reference."""
+    assert abs(first.get("kl", 0.0)) < KL_AT_START, f"the reference is not the start: {first}"

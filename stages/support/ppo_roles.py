@@ -1,0 +1,65 @@
+"""The models of PPO, loaded from what the SFT and reward stages published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from align.errors import ConfigError
+from align.models import load as models
+from align.ppo.roles import SeparateRoles, SharedRoles
+from align.runs.contract import StageContext
+from stages.support.base import Base
+from stages.support.scoring import Scoring
+
+
+def build_roles(base: Base, told: Scoring) -> SharedRoles | SeparateRoles:
+    """Policy, reference, critic and reward model: adapters on one base, or full models."""
+    context, config = base.context, base.context.recipe.ppo
+    torch.manual_seed(context.seed)  # adapters start at random
+    policy = base.load()
+    critic = config.critic
+    if critic == "auto":
+        critic = "reward" if told.scorer is None else "zero"
+    kwargs: dict[str, Any] = {
+        "pad_id": base.tokenizer.pad_token_id,
+        "stop_ids": models.stop_ids(base.tokenizer, policy),
+        "critic": critic,
+        "reward_mean": told.mean,
+        "reward_std": told.std,
+    }
+    lora = None if config.lora is None else models.lora_config(config.lora, task="causal")
+    if shared(context):
+        assert lora is not None
+        adapter = told.scorer or context.parents["reward"].adapter
+        assert adapter is not None
+        return SharedRoles(policy, lora, reward_adapter=adapter, **kwargs)
+    trained: PreTrainedModel | PeftModel = policy
+    if config.lora is not None:
+        trained = models.add_lora(policy, config.lora, task="causal")
+    scorer = told.scorer or models.load_reward_model(
+        context.parents["reward"].model,
+        pad_id=base.tokenizer.pad_token_id,
+        dtype=context.recipe.model.dtype if lora is not None else "float32",  # the critic's start
+        device=base.device,
+    )
+    arithmetic = base.arithmetic if lora is None else None
+    return SeparateRoles(
+        trained, base.load(), scorer, value_lora=lora, arithmetic=arithmetic, **kwargs
+    )
+
+
+def shared(context: StageContext) -> bool:
+    """Whether one base carries all roles: that takes LoRA here and in the reward stage, if any."""
+    config, reward = context.recipe.ppo, context.parents.get("reward")
+    adapted = reward is None or reward.adapter is not None
+    possible = config.lora is not None and adapted
+    if config.layout == "shared" and not possible:
+        missing = (
+            "ppo.lora is not set" if config.lora is None else "reward was trained without LoRA"
+        )
+        raise ConfigError(f"ppo.layout=shared: {missing}; set it, or use ppo.layout=separate")
+    return possible and config.layout != "separate"

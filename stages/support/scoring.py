@@ -1,0 +1,107 @@
+"""What PPO and its peers maximise: prompts that fit, what scores the answers, and its moments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+from typing import NamedTuple, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from align.data import Instruction, Prompt, chat, load_instructions
+from align.errors import DataError
+from align.evaluation.exam import Score
+from align.models import load as models
+from align.runs.contract import StageContext
+from align.scoring.retelling import Retelling
+from align.scoring.text_scorer import TextScorer
+from stages.support.base import Base
+from stages.support.reward_source import evenly
+
+Row = TypeVar("Row", Prompt, Instruction)
+
+
+class Scoring(NamedTuple):
+    rows: list[Prompt]
+    """The prompts that the reward model reads whole."""
+    scorer: Retelling | None
+    """A ready-made reward model; None: the reward stage's, which reads the policy's tokens."""
+    mean: float
+    std: float
+    """Of the raw score over demonstrations; 0 and 1 where scores are not normalised."""
+
+
+def scoring(base: Base, rows: Sequence[Prompt]) -> Scoring:
+    """Make ready what scores the answers to `rows`; a row that it cannot read is told of."""
+    context, config = base.context, base.context.recipe.ppo
+    model = ready_made(context)
+    if model is None:
+        return Scoring(list(rows), None, *moments(context, None))
+    kept = readable(model, rows, "prompts", room=config.max_new_tokens)
+    talks = {tuple(chat.prompt_ids(base.tokenizer, row.messages)): row.messages for row in kept}
+    return Scoring(kept, Retelling(model, base.tokenizer, talks), *moments(context, model))
+
+
+def ready_made(context: StageContext) -> TextScorer | None:
+    """The reward model that the recipe names, if it names one."""
+    recipe = context.recipe
+    if (source := recipe.ppo.reward_model) is None:
+        return None
+    dtype, device = recipe.model.dtype, models.find_device(recipe.model.device)
+    return TextScorer.load(
+        source.path,
+        revision=source.revision,
+        dtype=dtype,
+        device=device,
+        tell=context.tracker.note,
+    )
+
+
+def judge(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, model: TextScorer | None
+) -> Score:
+    """What scores the answers of an evaluation, in batches of its size: as in PPO, the same one."""
+    size = context.recipe.evaluate.batch_size
+    if model is not None:
+        return lambda replies: model.scores([reply.talk for reply in replies], batch_size=size)
+    pad_id = int(tokenizer.pad_token_id)
+    own = models.load_reward_model(
+        context.parents["reward"].model,
+        pad_id=pad_id,
+        dtype=context.recipe.model.dtype,
+        device=models.find_device(context.recipe.model.device),
+    )
+    return lambda replies: models.reward_scores(
+        own, [reply.ids for reply in replies], pad_id=pad_id, batch_size=size
+    )
+
+
+def moments(context: StageContext, model: TextScorer | None) -> tuple[float, float]:
+    """Mean and deviation of the raw score over demonstrations.
+
+    The reward stage publishes those of its model; a ready-made one is asked here.
+    """
+    recipe = context.recipe
+    if not recipe.ppo.normalise_reward:
+        return 0.0, 1.0
+    if model is None:
+        handoff = context.parents["reward"].manifest
+        assert handoff.reward_mean is not None and handoff.reward_std is not None
+        return handoff.reward_mean, handoff.reward_std
+    assert recipe.data.instructions is not None, "the runner refuses a recipe without it"
+    rows = evenly(load_instructions(recipe.data.instructions, warn=print))
+    talks = [row.messages for row in readable(model, rows, "instructions")]
+    scores = model.scores(talks)
+    return fmean(scores), pstdev(scores)
+
+
+def readable(model: TextScorer, rows: Sequence[Row], name: str, *, room: int = 0) -> list[Row]:
+    """The rows whose conversation a reward model can read whole, with `room` more tokens."""
+    kept = [row for row in rows if model.fits(row.messages, room=room)]
+    told = f"longer than the {model.limit} tokens that {model.name} reads"
+    told += f", {room} of them for the answer" if room else ""
+    if not kept:
+        raise DataError(f"data.{name}: all {len(rows)} rows are {told}; shorten them")
+    if len(kept) < len(rows):
+        print(f"data.{name}: left out {len(rows) - len(kept)} rows {told}")
+    return kept

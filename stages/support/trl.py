@@ -1,0 +1,152 @@
+"""What the stages over TRL share: trainers and their settings, metrics, divergence.
+
+TRL gets token ids that we encoded (align/data/chat.py) and only trains. Its own tokenisation,
+truncation and packing of text are never used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_callback import ProgressCallback
+
+from align.config import PPOConfig
+from align.errors import ConfigError, DivergedError
+from align.models import load as models
+from align.models.pretrained import quiet
+from align.runs.contract import StageContext
+from stages.support.base import Base
+
+
+def trainer(
+    trainer_class: type[Any],
+    config_class: type[Any],
+    base: Base,
+    examples: Sequence[dict[str, Any]],
+    *,
+    task: models.Task = "causal",
+    defaults: dict[str, Any] | None = None,
+    fixed: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Build a TRL trainer over encoded examples.
+
+    Args:
+        examples: rows with the columns that TRL gives to tokenised data.
+        defaults: settings of this stage where the recipe does not say otherwise.
+        fixed: settings of this stage that hold whatever the recipe says.
+        kwargs: further arguments of the trainer, above all `model`.
+    """
+    try:
+        with quiet():  # some load a reference
+            return guarded(trainer_class)(
+                args=settings(config_class, base, defaults or {}, fixed or {}),
+                train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
+                processing_class=base.tokenizer,
+                peft_config=base.adapter(task),
+                **kwargs,
+            )
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{base.section_name}.trainer: {reason}; correct the recipe") from error
+
+
+def settings(
+    config_class: type[Any], base: Base, defaults: dict[str, Any], fixed: dict[str, Any]
+) -> Any:
+    """Build TRL's configuration: our defaults, then the recipe's `trainer`, then what must hold."""
+    cuda = base.device.type == "cuda"
+    ours = {
+        "bf16": base.arithmetic == torch.bfloat16,
+        "gradient_checkpointing": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": cuda,
+        "disable_tqdm": True,
+        "logging_steps": 5,
+        "logging_first_step": True,
+        "save_strategy": "no",
+    }
+    required = {
+        "output_dir": str(base.context.out / "trainer"),
+        "seed": base.context.seed,
+        "use_cpu": not cuda,
+        "report_to": "none",
+        "logging_nan_inf_filter": False,  # the default logs a NaN loss as 0.0
+        "remove_unused_columns": False,  # `length` feeds train_sampling_strategy=group_by_length
+    }
+    if any(field.name == "max_length" for field in dataclasses.fields(config_class)):
+        required["max_length"] = None  # rows that are too long were dropped before
+    given = {} if isinstance(base.section, PPOConfig) else base.section.trainer
+    return config_class(**(ours | defaults | given | required | fixed))
+
+
+def guarded(trainer_class: type[Any]) -> type[Any]:
+    """A trainer that stops at the first loss that is NaN or infinite, before the weights move."""
+
+    class GuardedTrainer(trainer_class):
+        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            loss = super().training_step(*args, **kwargs)
+            if not torch.isfinite(loss):
+                raise DivergedError(
+                    f"loss={loss.item()} at step {self.state.global_step + 1}; "
+                    "lower trainer.learning_rate, or trainer.max_grad_norm"
+                )
+            return loss
+
+    return GuardedTrainer
+
+
+class TrackerCallback(TrainerCallback):
+    """Feeds what TRL logs into the stage's tracker, keyed `stage/group/name`."""
+
+    def __init__(self, context: StageContext, stage: str) -> None:
+        self.context, self.stage = context, stage
+        self.latest: dict[str, float] = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        control.should_log |= state.global_step == state.max_steps
+        return control
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if not logs or "train_runtime" in logs:  # TRL's closing summary, without a curve
+            return
+        metrics = {
+            self._key(name): float(value)
+            for name, value in logs.items()
+            if value is not None  # TRL's word for a mean over nothing
+        }
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"{name}={value} at step {state.global_step}; lower trainer.learning_rate"
+                )
+        self.latest |= metrics
+        self.context.tracker.log(state.global_step, metrics, total=state.max_steps)
+
+    def _key(self, name: str) -> str:
+        group, slash, rest = name.partition("/")
+        return (
+            f"{self.stage}/{group}/{rest.replace('/', '_')}"
+            if slash
+            else f"{self.stage}/train/{name}"
+        )
+
+
+def fit(trainer: Trainer, base: Base) -> dict[str, float]:
+    """Train to the end, feeding the tracker; return the metrics as they stood at the last log."""
+    for printer in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printer)
+    callback = TrackerCallback(base.context, base.section_name)
+    trainer.add_callback(callback)
+    trainer.train()
+    shutil.rmtree(str(trainer.args.output_dir), ignore_errors=True)  # TRL's working folder
+    return callback.latest

@@ -1,0 +1,343 @@
+"""Every layout people have is read; every unusable row is named with its line and a remedy."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from align.config import DataSource
+from align.data import load_instructions, load_preferences, load_prompts, prompt_key
+from align.errors import DataError
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+USER, GOOD, BAD = "2 + 3?", "5", "6"
+MESSAGES = [{"role": "user", "content": USER}, {"role": "assistant", "content": GOOD}]
+
+
+def write(path, rows):
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    return path
+
+
+def source(path, **settings):
+    return DataSource(path=str(path), **settings)
+
+
+def hh(*turns):
+    names = ("Human", "Assistant")
+    return "".join(f"\n\n{names[i % 2]}: {turn}" for i, turn in enumerate(turns))
+
+
+INSTRUCTIONS = {
+    "messages": {"messages": MESSAGES},
+    "sharegpt": {
+        "conversations": [{"from": "human", "value": USER}, {"from": "gpt", "value": GOOD}]
+    },
+    "response": {"prompt": USER, "response": GOOD},
+    "completion": {"prompt": MESSAGES[:1], "completion": GOOD},
+    "alpaca": {"instruction": USER, "input": "", "output": GOOD},
+    "preference": {"prompt": USER, "chosen": GOOD, "rejected": BAD},
+    "hh": {"chosen": hh(USER, GOOD), "rejected": hh(USER, BAD)},
+}
+PREFERENCES = {
+    "text": INSTRUCTIONS["preference"],
+    "messages": {
+        "prompt": MESSAGES[:1],
+        "chosen": [{"role": "assistant", "content": GOOD}],
+        "rejected": [{"role": "assistant", "content": BAD}],
+    },
+    "whole messages": {
+        "chosen": MESSAGES,
+        "rejected": [MESSAGES[0], {"role": "assistant", "content": BAD}],
+    },
+    "hh": INSTRUCTIONS["hh"],
+}
+
+
+@pytest.mark.parametrize("layout", INSTRUCTIONS)
+def test_instructions_of_every_layout(tmp_path, layout):
+    path = write(tmp_path / "rows.jsonl", [INSTRUCTIONS[layout] | {"family": "sums"}])
+    (row,) = load_instructions(source(path))
+    assert row.messages == MESSAGES
+    assert row.where == f"{path}:1"
+    assert row.extra == {"family": "sums"}
+
+
+@pytest.mark.parametrize("layout", PREFERENCES)
+def test_preferences_of_every_layout(tmp_path, layout):
+    path = write(tmp_path / "rows.jsonl", [PREFERENCES[layout] | {"family": "sums"}])
+    (row,) = load_preferences(source(path))
+    assert (row.prompt, row.chosen, row.rejected) == (MESSAGES[:1], GOOD, BAD)
+    assert row.extra == {"family": "sums"}
+
+
+@pytest.mark.parametrize("layout", [*INSTRUCTIONS, "prompt"])
+def test_prompts_of_every_layout(tmp_path, layout):
+    row = INSTRUCTIONS.get(layout, {"prompt": USER, "id": 7})
+    path = write(tmp_path / "rows.jsonl", [row | {"checks": [{"type": "number", "value": 5}]}])
+    (prompt,) = load_prompts(source(path))
+    assert prompt.messages == MESSAGES[:1]
+    assert prompt.checks == [{"type": "number", "value": 5}]
+    assert prompt.extra == ({"id": 7} if layout == "prompt" else {})
+
+
+def test_alpaca_input_and_system_join_the_prompt(tmp_path):
+    row = {"instruction": "Sort", "input": "3 1", "output": "1 3", "system": "Be brief."}
+    (read,) = load_instructions(source(write(tmp_path / "rows.jsonl", [row])))
+    assert [m["content"] for m in read.messages] == ["Be brief.", "Sort\n\n3 1", "1 3"]
+    assert read.messages[0]["role"] == "system"
+
+
+def test_hh_turns_of_one_speaker_in_a_row_are_one_turn(tmp_path):
+    chosen = "\n\nHuman: a\n\nAssistant: b\n\nAssistant: c"
+    path = write(tmp_path / "rows.jsonl", [{"chosen": chosen, "rejected": hh("a", "d")}])
+    (row,) = load_preferences(source(path))
+    assert (row.chosen, row.rejected) == ("b\n\nc", "d")
+
+
+def write_csv(path, rows, encoding="utf-8-sig"):
+    with path.open("w", newline="", encoding=encoding) as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_csv_as_a_spreadsheet_saves_it(tmp_path):
+    rows = [
+        {"질문": 'say "hi",\nplease', "답": "안녕하세요", "family": ""},
+        {"질문": "둘", "답": "2", "family": "수"},
+    ]
+    path = write_csv(tmp_path / "rows.csv", rows)
+    read = load_instructions(source(path, columns={"prompt": "질문", "response": "답"}))
+    assert [m["content"] for m in read[0].messages] == ['say "hi",\nplease', "안녕하세요"]
+    assert [row.where for row in read] == [f"{path}:2", f"{path}:4"]
+
+
+def test_csv_of_preferences(tmp_path):
+    path = write_csv(tmp_path / "rows.csv", [INSTRUCTIONS["preference"]])
+    (row,) = load_preferences(source(path))
+    assert (row.prompt, row.chosen, row.rejected) == (MESSAGES[:1], GOOD, BAD)
+
+
+def test_csv_cells_may_hold_messages_as_json(tmp_path):
+    path = write_csv(tmp_path / "rows.csv", [{"messages": json.dumps(MESSAGES)}])
+    assert load_instructions(source(path))[0].messages == MESSAGES
+
+
+def test_json_list_gz_and_parquet(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [INSTRUCTIONS["response"], {"prompt": "b", "response": "c"}]
+    text = json.dumps(rows, indent=2)
+    (tmp_path / "rows.json").write_text(text, "utf-8-sig")
+    (tmp_path / "rows.json.gz").write_bytes(gzip.compress(text.encode()))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    for name in ("rows.json", "rows.json.gz", "rows.parquet"):
+        read = load_instructions(source(tmp_path / name))
+        assert [row.messages[1]["content"] for row in read] == [GOOD, "c"]
+    assert [r.where for r in load_instructions(source(tmp_path / "rows.json"))] == [
+        f"{tmp_path / 'rows.json'}:{line}" for line in (2, 6)
+    ]
+
+
+OK = {"prompt": "a", "response": "b"}
+PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
+BAD_INSTRUCTIONS = [
+    (OK | {"response": ""}, "response: empty; give a text"),
+    (OK | {"response": "  \n"}, "response: empty"),
+    (OK | {"response": None}, "response: missing"),
+    ({"prompt": "a"}, "response: missing"),
+    (OK | {"prompt": 3}, "prompt: a int, not text"),
+    (OK | {"prompt": []}, "prompt: empty; give a text"),
+    (OK | {"response": ["x"]}, "response: a list, not text"),
+    (OK | {"response": float("nan")}, "response: missing"),
+    (OK | {"response": "\ud800"}, "response: holds half of a surrogate pair"),
+    ([1, 2], "row: a list, not an object"),
+    ("text", "row: a str, not an object"),
+]
+BAD_CONVERSATIONS = [
+    ({"messages": []}, "messages: not a list of messages"),
+    ({"messages": "hi"}, "messages: not a list of messages"),
+    ({"messages": ["hi"]}, r"messages\[0\]: a str, not a message"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, r"messages\[0\].role: 'tool'; use system"),
+    ({"messages": [{"role": ["x"], "content": "x"}]}, r"messages\[0\].role"),
+    ({"messages": [{"role": "user"}]}, r"messages\[0\].content: missing"),
+    ({"messages": MESSAGES[:1]}, "messages: does not end with the assistant"),
+    ({"messages": MESSAGES[1:]}, "messages: turn 1 is by assistant, expected user"),
+    ({"messages": MESSAGES + MESSAGES[1:]}, "messages: turn 3 is by assistant"),
+]
+BAD_PAIRS = [
+    (PAIR | {"rejected": "b"}, "rejected: the same text as chosen; remove the row"),
+    (PAIR | {"rejected": " b "}, "rejected: the same text as chosen"),
+    (PAIR | {"chosen": ""}, "chosen: empty"),
+    (PAIR | {"rejected": ""}, "rejected: empty"),
+    ({"prompt": "a", "chosen": "b"}, "rejected: missing"),
+    (PAIR | {"prompt": ""}, "prompt: empty"),
+]
+BAD_TRANSCRIPTS = [
+    ({"chosen": hh("a", ""), "rejected": hh("a", "b")}, "chosen: empty; give a text"),
+    ({"chosen": hh("a", "b"), "rejected": hh("c", "d")}, "rejected: answers another prompt"),
+    ({"chosen": hh("a"), "rejected": hh("a")}, "chosen: does not end with the assistant"),
+    ({"chosen": "b", "rejected": "c"}, "chosen: no hh-rlhf transcript; begin with"),
+]
+
+
+@pytest.mark.parametrize(
+    ("load", "good", "row", "problem"),
+    [(load_instructions, OK, *case) for case in BAD_INSTRUCTIONS]
+    + [(load_instructions, {"messages": MESSAGES}, *case) for case in BAD_CONVERSATIONS]
+    + [(load_preferences, PAIR, *case) for case in BAD_PAIRS]
+    + [(load_preferences, INSTRUCTIONS["hh"], *case) for case in BAD_TRANSCRIPTS],
+)
+def test_a_bad_row_is_one_line_with_file_line_field_and_remedy(tmp_path, load, good, row, problem):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in [good, row, good]), "utf-8")
+    with pytest.raises(DataError, match=rf"^{path}:2: .*{problem}") as caught:
+        load(source(path))
+    assert "\n" not in str(caught.value)
+    assert "; " in str(caught.value)
+    assert len(load(source(path, max_bad_rows=1))) == 2
+
+
+def test_dropped_rows_are_told_and_more_than_allowed_are_fatal(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [OK] + [OK | {"response": ""}] * 12)
+    told = []
+    assert len(load_instructions(source(path, max_bad_rows=12), warn=told.append)) == 1
+    assert told[0] == (
+        f"dropped {path}:2: response: empty; give a text in `response` or remove the row"
+    )
+    assert told[-1] == f"dropped {path}: 12 bad rows of 13: 12 × response: empty"
+    with pytest.raises(DataError, match=r"12 bad rows, max_bad_rows=11; correct them, or raise"):
+        load_instructions(source(path, max_bad_rows=11))
+
+
+def test_lines_that_are_not_json_not_utf8_or_name_a_key_twice(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    lines = [b"{oops", b'{"prompt": "\xff", "response": "b"}', b'{"prompt": "a", "prompt": "b"}']
+    path.write_bytes(b"\n\n" + b"\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        load_instructions(source(path))
+    first, second, third, last = str(caught.value).splitlines()
+    assert first.startswith(f"{path}:3: column 2: not JSON")
+    assert second == f"{path}:4: byte 0xff of line 4: not UTF-8; save the file as UTF-8"
+    assert third == f"{path}:5: prompt: given twice; keep one"
+    assert last.startswith(f"{path}: 3 bad rows")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("missing.jsonl", None, "no such file; give a"),
+        ("empty.jsonl", b"", "no rows; put at least one"),
+        ("empty.csv", b"", "no rows"),
+        ("header.csv", b"prompt,response\n", "no rows"),
+        ("empty.json", b"[]", "no rows"),
+        ("rows.json", b'{"prompt": "a"}', "not a list of rows"),
+        ("broken.json", b'[{"prompt": "a",\n "response" 3}]', "2: not JSON"),
+        ("rows.txt", b"hello", "unknown kind of file '.txt'; use .jsonl"),
+        ("utf16.jsonl", b"\xff\xfe{\x00", "UTF-16 text; save it as UTF-8"),
+        ("korean.csv", "prompt,response\n가,나\n".encode("cp949"), "not UTF-8"),
+        ("quotes.csv", b'prompt,response\n"a"b,c\n', "2: not CSV"),
+        ("cells.csv", b"prompt,response\na,b,c\n", "2: row: 3 columns where the header has 2"),
+        ("rows.parquet", b"hello", "cannot be read as Parquet"),
+        ("rows.jsonl.gz", b"hello", "cannot be read"),
+        ("torn.jsonl.gz", gzip.compress(b"x" * 99, mtime=0)[:12] + b"\xff" * 30, "cannot be read"),
+        ("number.jsonl", b'{"a": %s}' % (b"1" * 5000), "1: row: a number of"),
+        ("number.json", b'[{"a": %s}]' % (b"1" * 5000), "1: row: a number of thousands of digits"),
+        ("twice.json", b'[{"a": 1, "a": 2, "b": [%s]}]' % (b"1" * 5000), "1: row: a number of"),
+        ("after.json", b'[{"c": {"a": 1, "a": 2}, "b": %s}]' % (b"1" * 5000), "1: row: a number"),
+        ("deep.jsonl", b'{"a": %s' % (b"[" * 200_000), "1: row: nested too deeply"),
+        ("deep.json", b"[" * 200_000, "1: row: nested too deeply"),
+        ("two.json", b'[{"prompt": "a", "response": "b"}]\n[1]', "1: more text after the list"),
+        ("twice.csv", b"prompt,prompt,response\na,b,c\n", "1: prompt: a column given twice"),
+        ("header.csv", b'prompt,"response\n', "1: not CSV"),
+        ("layout.jsonl", b'{"q": "a"}', "1: row: columns q fit no known layout; name yours"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(tmp_path, name, content, problem):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=problem) as caught:
+        load_instructions(source(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_without_a_name_are_no_columns_given_twice(tmp_path):
+    """As a spreadsheet saves a sheet that was wider once."""
+    path = tmp_path / "wide.csv"
+    path.write_bytes(b"prompt,response,,\na,b,,\n")
+    assert [row.messages[-1]["content"] for row in load_instructions(source(path))] == ["b"]
+
+
+def test_a_cell_that_only_begins_like_messages_is_a_text(tmp_path):
+    path = tmp_path / "rows.csv"
+    for text in ('[{"a": %s}]' % ("1" * 5000), '[{"a": %s' % ("[" * 100_000)):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["prompt", "response"], [text, "b"]])
+        assert load_instructions(source(path))[0].messages[0]["content"] == text
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    with pytest.raises(DataError, match="a folder, not a file"):
+        load_instructions(source(tmp_path))
+
+
+def test_a_named_column_that_is_absent_is_told(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [OK])
+    with pytest.raises(DataError, match=r"1: q: no such column \(columns.prompt=q\); the row has"):
+        load_instructions(source(path, columns={"prompt": "q"}))
+
+
+def test_no_prompt_is_on_both_sides_of_a_split_in_any_layout(tmp_path):
+    pairs = [{"chosen": hh(f"Q {i}", "a"), "rejected": hh(f"Q {i}", "b")} for i in range(300)]
+    path = write(tmp_path / "pairs.jsonl", pairs)
+    parts = {
+        part: {
+            load.__name__: {
+                prompt_key(row.prompt) for row in load(source(path, part=part, holdout=0.2))
+            }
+            for load in (load_instructions, load_preferences, load_prompts)
+        }
+        for part in ("train", "heldout")
+    }
+    train, heldout = (set.union(*parts[part].values()) for part in ("train", "heldout"))
+    assert not train & heldout
+    assert len(train | heldout) == 300
+    assert all(keys == train for keys in parts["train"].values())
+    assert abs(len(heldout) / 300 - 0.2) < 0.07  # three standard deviations
+
+
+def test_continuations_of_a_dialogue_stay_on_one_side():
+    first = {"role": "user", "content": "Hello  there"}
+    longer = [{"role": "system", "content": "s"}, {"role": "user", "content": "hello there "}]
+    assert prompt_key([first]) == prompt_key([*longer, {"role": "assistant", "content": "x"}])
+
+
+def test_a_part_that_holds_nothing_is_told(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [OK])
+    with pytest.raises(DataError, match=r"none of 1 rows is in part=\w+ with holdout="):
+        for part in ("train", "heldout"):
+            load_instructions(source(path, part=part, holdout=0.5))
+
+
+def test_max_rows_takes_the_first_good_rows(tmp_path):
+    rows = [{"prompt": str(i), "response": "b"} for i in range(5)]
+    read = load_instructions(source(write(tmp_path / "rows.jsonl", rows), max_rows=2))
+    assert [row.messages[0]["content"] for row in read] == ["0", "1"]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the sample data sets are not part of the project")
+def test_real_data_sets_load_with_format_auto():
+    pairs = source(SHARED / "hh-rlhf/harmless-base-test.jsonl.gz", max_bad_rows=4)
+    assert len(load_preferences(pairs)) == 2308
+    assert len(load_prompts(pairs)) > 2300
+    alpaca = load_instructions(source(SHARED / "samples/alpaca_en_demo.json", max_bad_rows=9))
+    assert len(alpaca) > 980

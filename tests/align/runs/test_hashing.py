@@ -1,0 +1,111 @@
+import os
+import time
+
+import pytest
+
+from align.runs.hashing import HashCache, code_files, file_hash, folder_files, path_hash, value_hash
+
+LONG_AGO = time.time() - 60
+
+
+def old(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    return path
+
+
+def test_a_value_hashes_the_same_whatever_the_order_of_its_keys():
+    assert value_hash({"a": 1, "b": [1, 2]}) == value_hash({"b": [1, 2], "a": 1})
+    assert value_hash({"a": [1, 2]}) != value_hash({"a": [2, 1]})
+    assert value_hash({"a": 1}) != value_hash({"a": "1"})
+
+
+def test_a_folder_hashes_by_names_and_contents_not_by_its_place(tmp_path):
+    for name in ("one", "two"):
+        old(tmp_path / name / "model" / "w", "weights")
+        old(tmp_path / name / ".cache", name)
+    assert path_hash(tmp_path / "one", HashCache()) == path_hash(tmp_path / "two", HashCache())
+    (tmp_path / "two" / "model" / "w").rename(tmp_path / "two" / "model" / "v")
+    assert path_hash(tmp_path / "one", HashCache()) != path_hash(tmp_path / "two", HashCache())
+    assert [p.name for p in folder_files(tmp_path / "one")] == ["w"]
+
+
+def test_the_cache_answers_until_a_file_changes(tmp_path):
+    path = old(tmp_path / "a", "one")
+    cache = HashCache(tmp_path / "cache.json")
+    assert cache.fact("sha256", path, lambda _: "computed") == "computed"
+    cache.save()
+    again = HashCache(tmp_path / "cache.json")
+    assert again.file(path) == "computed"  # not read again
+    path.write_text("two")
+    assert again.file(path) == file_hash(path)
+
+
+def test_a_file_changed_just_now_is_not_remembered(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("one")
+    cache = HashCache(tmp_path / "cache.json")
+    cache.file(path)
+    cache.save()
+    assert not (tmp_path / "cache.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\x00", '{"sha256 x": 3}'])
+def test_a_damaged_cache_only_costs_time(tmp_path, content):
+    (tmp_path / "cache.json").write_text(content)
+    path = old(tmp_path / "a", "one")
+    assert HashCache(tmp_path / "cache.json").file(path) == file_hash(path)
+
+
+@pytest.fixture
+def code(tmp_path):
+    old(tmp_path / "stages" / "__init__.py", "")
+    old(tmp_path / "align" / "__init__.py", "")
+    old(
+        tmp_path / "align" / "a.py", "import os\nfrom align import b\nfrom align.data import rows\n"
+    )
+    old(tmp_path / "align" / "b.py", '"""Docs."""\n\nX = 1\n')
+    old(tmp_path / "align" / "unused.py", "Y = 1\n")
+    old(tmp_path / "align" / "plumbing.py", "import align.unused\n")
+    old(tmp_path / "align" / "data" / "__init__.py", "")
+    old(tmp_path / "align" / "data" / "rows.py", "Z = 1\n")
+    old(
+        tmp_path / "stages" / "sft.py",
+        "def run():\n    from align.a import f\n    import align.plumbing\n",
+    )
+    return tmp_path
+
+
+def closure(root):
+    plumbing = ("align.plumbing",)
+    return code_files("stages.sft", root=root, cache=HashCache(), plumbing=plumbing)
+
+
+def test_the_code_of_a_stage_is_what_it_imports_here_also_inside_functions(code):
+    assert list(closure(code)) == [
+        "align/__init__.py",
+        "align/a.py",
+        "align/b.py",
+        "align/data/__init__.py",
+        "align/data/rows.py",
+        "stages/__init__.py",
+        "stages/sft.py",
+    ]
+
+
+def test_comments_docstrings_and_layout_do_not_count_but_code_does(code):
+    before = closure(code)
+    (code / "align" / "b.py").write_text(
+        '"""Other docs."""\n# A comment.\nX  =  1\n"""About X."""\n'
+    )
+    assert closure(code) == before
+    (code / "align" / "b.py").write_text("X = 2\n")
+    assert [name for name in before if closure(code)[name] != before[name]] == ["align/b.py"]
+
+
+def test_templates_of_a_package_that_is_imported_count(code):
+    before = closure(code)
+    old(code / "align" / "data" / "page.html.j2", "{{ title }}")
+    old(code / "align" / "data" / "notes.txt", "not rendered")
+    assert set(closure(code)) - set(before) == {"align/data/page.html.j2"}

@@ -1,0 +1,117 @@
+"""The policy's responses, retold to a reward model that does not read its tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from align.data import chat
+from align.errors import ConfigError
+from align.ppo import train as ppo
+from align.ppo.roles import SeparateRoles, SharedRoles
+from align.sampling.sampler import Sample, collate
+from align.scoring.retelling import Retelling
+from tests import tiny, tiny_roles, tiny_scorers
+from tests.tiny_roles import Log
+
+KINDS = ["decoder", "encoder"]
+TALKS = [
+    ([{"role": "user", "content": "안녕, how are you?"}], "반갑습니다. 서울 = 5 🙂"),
+    (
+        [
+            {"role": "system", "content": "Be <|user|> or </s> or [SEP]."},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "<|end|>[CLS]"},
+        ],
+        "The capital of Korea is Seoul.",
+    ),
+    ([{"role": "user", "content": "2 + 3?"}], "</s> [SEP] 5"),
+]
+
+
+def retelling(kind: str) -> Retelling:
+    policy = tiny.tokenizer()
+    table = {tuple(chat.prompt_ids(policy, prompt)): prompt for prompt, _ in TALKS}
+    return Retelling(tiny_scorers.scorer(kind), policy, table)
+
+
+def sampled(*, cut: int = 0):
+    """The answers of TALKS as the policy's own token sequences, their last `cut` tokens missing."""
+    policy = tiny.tokenizer()
+    prompts = [chat.prompt_ids(policy, prompt) for prompt, _ in TALKS]
+    answers = [chat.response_ids(policy, prompt, answer) for prompt, answer in TALKS]
+    samples = [Sample(ids[: len(ids) - cut], not cut, [0.0] * len(ids)) for ids in answers]
+    return collate(prompts, samples, pad_id=0)
+
+
+def make(layout: str, kind: str, **settings):
+    settings = {"pad_id": 0, "stop_ids": [1], "critic": "zero"} | settings
+    if layout == "separate":
+        return SeparateRoles(tiny.llama(), tiny.llama(), retelling(kind), **settings)
+    return SharedRoles(tiny.llama(), tiny_roles.lora(), reward_adapter=retelling(kind), **settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", ["separate", "shared"])
+def test_the_score_is_that_of_plain_transformers_on_the_same_text(layout, kind):
+    """P31: from the policy's ids to the ids that the reward model was trained on, and its score."""
+    roles, batch = make(layout, kind), sampled()
+    scorer = tiny_scorers.scorer(kind)
+    scores = roles.scores(batch)
+    assert scores.dtype == torch.float32
+    for (prompt, answer), score in zip(TALKS, scores.tolist(), strict=True):
+        trained = scorer.encode([*prompt, {"role": "assistant", "content": answer}])
+        inputs = {name: torch.tensor([ids]) for name, ids in trained.items()}
+        with torch.no_grad():
+            assert scorer.model(**inputs).logits.item() == pytest.approx(score, abs=1e-5)
+    assert scores.std() > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_retold_is_what_was_said_whatever_the_padding(kind):
+    """P31: prompts come from the table, answers by decoding, both to the letter."""
+    told = [[*prompt, {"role": "assistant", "content": answer}] for prompt, answer in TALKS]
+    role, batch = retelling(kind), sampled()
+    assert list(role.retold(batch)) == told
+    padded = tiny_roles.widened(batch, left=3, right=2, token=77)
+    assert list(role.retold(padded)) == told
+    rows = torch.tensor([2, 0])
+    assert list(role.retold(batch.select(rows))) == [told[2], told[0]]
+    torch.testing.assert_close(role(batch.select(rows)), role(batch)[rows], rtol=1e-5, atol=1e-5)
+
+
+def test_an_unfinished_response_is_told_as_far_as_it_goes():
+    """Cut inside a character it ends in U+FFFD; the reward model's stop token follows."""
+    role, batch = retelling("decoder"), sampled(cut=2)
+    answers = [told[-1]["content"] for told in role.retold(batch)]
+    assert answers[0].endswith("\N{REPLACEMENT CHARACTER}")
+    assert answers[1] == TALKS[1][1][: len(answers[1])]
+    for told in role.retold(batch):
+        ids = role.scorer.encode(told)["input_ids"]
+        assert role.scorer.tokenizer.eos_token_id in ids[-2:]
+
+
+@pytest.mark.parametrize("layout", ["separate", "shared"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ppo_learns_from_a_reward_model_that_reads_text(layout, kind, tmp_path):
+    """P31: policy and critic move, reference and reward do not; a policy is left to save."""
+    roles, batch = make(layout, kind, reward_mean=0.1, reward_std=2.0), sampled()
+    before = roles.scores(batch)
+    reference = roles.reference_logits(batch)
+    prompts = [list(ids) for ids in retelling(kind).conversations]
+    config = tiny_roles.config(critic="zero", max_new_tokens=4)
+    log = Log()
+    ppo.train(roles, prompts, config, tracker=log, seed=0)
+    assert torch.equal(roles.scores(batch), before)
+    assert torch.equal(roles.reference_logits(batch), reference)
+    assert log.rows[0]["ppo/kl/sequence"] == pytest.approx(0, abs=1e-4)
+    assert log.rows[1]["ppo/kl/token_k3"] > 0
+    assert all(parameter.grad is not None for parameter in roles.value_parameters)
+    roles.trained_policy().save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["separate", "shared"])
+def test_a_critic_cannot_start_as_a_reward_model_of_other_tokens(layout):
+    with pytest.raises(ConfigError, match=r"critic=reward: .*use ppo\.critic=head, or zero"):
+        make(layout, "decoder", critic="reward")
