@@ -19,7 +19,7 @@ from align.runs.runner import Stage, StageContext, StageResult, main
 from stages.support import reward_source
 
 if TYPE_CHECKING:
-    from align.evaluation.exam import Exam, Sheet
+    from align.evaluation.evaluation_set import EvaluationSet, Generations
 
 TEXT = "summary.txt"
 
@@ -40,14 +40,14 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 
 def run(context: StageContext) -> StageResult:
-    from align.evaluation.exam import Sheet, read_exam
+    from align.evaluation.evaluation_set import Generations, read_evaluation_set
     from align.evaluation.pairs import read_pairs, score_pairs
     from align.evaluation.record import provenance, write
     from align.evaluation.reward_card import reward_card
     from align.evaluation.summary import FORMAT, headlines, summarise
     from align.models import load as models
     from align.report.terminal import table
-    from stages.support.scoring import judge, ready_made
+    from stages.support.reward_setup import external_reward_model, judge
 
     recipe, config = context.recipe, context.recipe.evaluate
     tokenizer = models.load_tokenizer(context.parents["sft"].model)
@@ -55,38 +55,42 @@ def run(context: StageContext) -> StageResult:
     # 1 read prompts and pairs
     sft = _load(context, "sft")
     limit = getattr(sft.config, "max_position_embeddings", None)
-    scorer = ready_made(context)
+    scorer = external_reward_model(context)
     fits = None if scorer is None else scorer.fits
     room = None if scorer is None else partial(scorer.fits, room=config.max_new_tokens)
     source = recipe.data.evaluation
     assert source is not None
-    exam = read_exam(source, tokenizer, config, limit=limit, seed=context.seed, fits=room)
+    evaluation_set = read_evaluation_set(
+        source, tokenizer, config, limit=limit, seed=context.seed, fits=room
+    )
     heldout, trained = recipe.data.preferences_heldout, recipe.data.preferences
     pairs = read_pairs(heldout, trained, tokenizer, limit=limit, fits=fits)
 
     # 2 answer, one policy in memory at a time
     models.fit_embeddings(sft, tokenizer)
     stop_ids = models.stop_ids(tokenizer, sft)
-    sheets = _sheets(context, exam, sft, stop_ids)
-    pool = exam.draw(sft, stop_ids=stop_ids) if BEST_OF_N in config.policies else None
+    generations = _generate(context, evaluation_set, sft, stop_ids)
+    pool = evaluation_set.draw(sft, stop_ids=stop_ids) if BEST_OF_N in config.policies else None
     device = sft.device
     del sft
 
     # 3 score with the reward model
     score = judge(context, tokenizer, scorer)
-    exam.reward(chain(*sheets.values(), filter(None, [pool])), score)
+    evaluation_set.reward(chain(*generations.values(), filter(None, [pool])), score)
     if pool is not None:  # greedy answers are equal, and so is the best of them
-        sheets[BEST_OF_N] = Sheet(pool.best_of(config.best_of_n), sheets["sft"].greedy)
-        sheets = {name: sheets[name] for name in config.policies}
+        generations[BEST_OF_N] = Generations(
+            pool.best_of(config.best_of_n), generations["sft"].greedy
+        )
+        generations = {name: generations[name] for name in config.policies}
 
     # 4 score the held-out pairs
     card = reward_card(score_pairs(pairs.kept, score)) if pairs.kept else None
 
     # 5 summarise
     found = summarise(
-        [prompt.extra for prompt in exam.prompts],
-        {name: sheet.sampled.numbers() for name, sheet in sheets.items()},
-        {name: sheet.greedy.numbers() for name, sheet in sheets.items()},
+        [prompt.extra for prompt in evaluation_set.prompts],
+        {name: sheet.sampled.numbers() for name, sheet in generations.items()},
+        {name: sheet.greedy.numbers() for name, sheet in generations.items()},
         resamples=config.bootstrap,
         seed=context.seed,
         pool=None if pool is None else pool.numbers(),
@@ -96,32 +100,34 @@ def run(context: StageContext) -> StageResult:
         "provenance": provenance(recipe, context.out.parent.name, context.parents, str(device)),
         "setup": {
             "prompts": found["prompts"],
-            "left_out": {"prompts": exam.left_out, "pairs": pairs.left_out},
+            "left_out": {"prompts": evaluation_set.left_out, "pairs": pairs.left_out},
             **config.model_dump(mode="json", exclude={"max_prompts", "showcase"}),
         },
         "policies": found["policies"],
         "best_of_n": found["best_of_n"],
         "reward_model": card,
     }
-    write(context.out, summary, exam.rows(sheets))
+    write(context.out, summary, evaluation_set.rows(generations))
     (context.out / TEXT).write_text(table(summary) + "\n", encoding="utf-8")
     return StageResult(metrics=headlines(summary))
 
 
-def _sheets(context: StageContext, exam: Exam, sft: Any, stop_ids: list[int]) -> dict[str, Sheet]:
+def _generate(
+    context: StageContext, evaluation_set: EvaluationSet, sft: Any, stop_ids: list[int]
+) -> dict[str, Generations]:
     """Let every model answer; show how it did as soon as that is known."""
     from align.models import load as models
 
-    sheets = {}
+    generations = {}
     names = [name for name in context.recipe.evaluate.policies if name != BEST_OF_N]
     for step, name in enumerate(names, start=1):
         policy = sft if name == "sft" else _load(context, name)
-        models.fit_embeddings(policy, exam.tokenizer)
-        sheets[name] = exam.sit(policy, sft, stop_ids=stop_ids)
-        means = sheets[name].sampled.means()
+        models.fit_embeddings(policy, evaluation_set.tokenizer)
+        generations[name] = evaluation_set.generate(policy, sft, stop_ids=stop_ids)
+        means = generations[name].sampled.means()
         metrics = {f"evaluate/{key}/{name}": value for key, value in means.items()}
         context.tracker.log(step, metrics, total=len(names))
-    return sheets
+    return generations
 
 
 def _load(context: StageContext, name: str) -> Any:
@@ -140,7 +146,7 @@ STAGE = Stage(
     section="evaluate",
     parents=parents,
     data=data,
-    models=reward_source.ready_made,
+    models=reward_source.external_models,
     run=run,
     headline=tuple(f"evaluate/gold/{name}" for name in POLICIES),
     text=TEXT,

@@ -25,7 +25,7 @@ from align.data import load_instructions, load_preferences, load_prompts
 from align.runs.artifacts import lock
 from align.runs.contract import Stage
 from align.runs.freshness import State, local_path
-from align.runs.runner import Command, check, command_line, guarded, make, read_command
+from align.runs.runner import Command, check, command_line, exit_code_of, make, read_command
 from align.runs.tracking import clock, silence_telemetry
 from stages import evaluate, report, reward, rlhf, sft
 
@@ -125,7 +125,7 @@ def in_child(stage: Stage, command: Command, state: State) -> int:
 def _child(stage: Stage, command: Command, state: State) -> int:
     """Make the stage; whatever happens, end here and never run on as a second parent."""
     try:
-        code = guarded(lambda: _made(stage, command, state))
+        code = exit_code_of(lambda: _made(stage, command, state))
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1

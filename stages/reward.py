@@ -3,8 +3,8 @@
     python -m stages.reward stages/recipes/tiny.yaml trainer.num_train_epochs=1
 
 Reads data.preferences and, to measure accuracy, data.preferences_heldout. The score is read at the
-stop token, in training as in PPO. PPO scales it by its mean and deviation over demonstrations
-(data.instructions): answers the scorer was not trained on, so that a score of 0 means as good as a
+stop token, in training as in PPO. PPO scales it by its mean and standard deviation over
+demonstrations (data.instructions): answers the scorer was not trained on, so that a score of 0 means as good as a
 demonstration (Huang 2024, arXiv:2403.17031).
 """
 
@@ -16,9 +16,15 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 
 from align.config import DataSource, Recipe
-from align.data import Instruction, Preference, load_instructions, load_preferences, untrained
+from align.data import (
+    Instruction,
+    Preference,
+    load_instructions,
+    load_preferences,
+    with_unseen_prompts,
+)
 from align.runs.runner import Stage, StageContext, StageResult, main
-from stages.support.reward_source import evenly
+from stages.support.reward_source import subsample
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -38,11 +44,11 @@ def run(context: StageContext) -> StageResult:
     from align.models import load as models
     from align.scoring import text_scorer
     from stages.support import trl as support
-    from stages.support.base import Base, encode_pairs, within
+    from stages.support.training import TrainingSetup, encode_pairs, within
 
     # 2. Encode.
-    base = Base.of(context, "reward")
-    kept, encoded = encode_pairs(base, pairs, "preferences")
+    setup = TrainingSetup.of(context, "reward")
+    kept, encoded = encode_pairs(setup, pairs, "preferences")
     examples = [
         {
             "chosen_ids": row["prompt_ids"] + row["chosen_ids"],
@@ -53,24 +59,24 @@ def run(context: StageContext) -> StageResult:
     ]
 
     # 3. Train.
-    model = base.load("reward")
+    model = setup.load("reward")
     models.disable_dropout(model)
     setattr(model.config, text_scorer.SCORE_AT, text_scorer.STOP)
     trainer = support.trainer(
-        RewardTrainer, RewardConfig, base, examples, task="reward", model=model
+        RewardTrainer, RewardConfig, setup, examples, task="reward", model=model
     )
-    metrics = support.fit(trainer, base)
+    metrics = support.fit(trainer, setup)
     metrics |= {"reward/data/rows": len(pairs), "reward/data/too_long": len(pairs) - len(kept)}
 
     # 4. Measure: scale over demonstrations, accuracy on held-out pairs.
     def score(sequences: Sequence[Sequence[int]]) -> list[float]:
-        return models.reward_scores(trainer.model, sequences, pad_id=base.tokenizer.pad_token_id)
+        return models.reward_scores(trainer.model, sequences, pad_id=setup.tokenizer.pad_token_id)
 
-    shown = [chat.encode(base.tokenizer, row.messages)[0] for row in evenly(demonstrations)]
-    scores = score(within(shown, len, base.max_length, "instructions"))
+    shown = [chat.encode(setup.tokenizer, row.messages)[0] for row in subsample(demonstrations)]
+    scores = score(within(shown, len, setup.max_length, "instructions"))
     metrics |= {"reward/score/mean": fmean(scores), "reward/score/std": pstdev(scores)}
     if heldout:
-        kept, encoded = encode_pairs(base, heldout, "preferences_heldout")
+        kept, encoded = encode_pairs(setup, heldout, "preferences_heldout")
         prompts = [row["prompt_ids"] for row in encoded]
         better, worse = (
             score([prompt + row[side] for prompt, row in zip(prompts, encoded, strict=True)])
@@ -79,8 +85,8 @@ def run(context: StageContext) -> StageResult:
         metrics |= accuracy(kept, better, worse)
 
     # 5. Publish.
-    base.publish(trainer.model)
-    handoff = base.handoff(preferences=[[p.prompt, p.chosen, p.rejected] for p in pairs])
+    setup.publish(trainer.model)
+    handoff = setup.handoff(preferences=[[p.prompt, p.chosen, p.rejected] for p in pairs])
     handoff |= {"reward_mean": fmean(scores), "reward_std": pstdev(scores)}
     return StageResult(metrics, handoff)
 
@@ -113,7 +119,7 @@ def _read(recipe: Recipe) -> tuple[list[Preference], list[Instruction], list[Pre
     if recipe.data.preferences_heldout is None:
         return pairs, demonstrations, []
     rows = load_preferences(recipe.data.preferences_heldout, warn=print)
-    heldout = untrained(rows, pairs)
+    heldout = with_unseen_prompts(rows, pairs)
     if len(heldout) < len(rows):
         print(f"data.preferences_heldout: {len(rows) - len(heldout)} pairs left out: trained on")
     return pairs, demonstrations, heldout

@@ -5,7 +5,7 @@
 
 PPO reads data.prompts and is our own (align/ppo/train.py); DPO reads data.preferences and is
 trained by TRL. Both start from the published SFT policy, and both have it as their reference.
-method=rloo and method=grpo are PPO without a critic, on its terms (stages/peers.py).
+method=rloo and method=grpo are PPO without a critic, on its terms (stages/baselines.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from align.config import DataSource, Recipe
 from align.data import load_preferences, load_prompts
 from align.runs.runner import Stage, StageContext, StageResult, main
-from stages.peers import GRPO, RLOO
+from stages.baselines import GRPO, RLOO
 from stages.support import reward_source
 
 STEP_ZERO_TOLERANCE = 1e-4
@@ -31,19 +31,19 @@ def run_ppo(context: StageContext) -> StageResult:
     from align.data import chat
     from align.ppo import train as ppo
     from align.ppo.probe import hold_back
-    from stages.support.base import Base, within
+    from stages.support.ppo_monitor import build_monitor
     from stages.support.ppo_roles import build_roles
-    from stages.support.ppo_watch import build_watch
-    from stages.support.scoring import scoring
+    from stages.support.reward_setup import reward_setup
+    from stages.support.training import TrainingSetup, within
 
-    base = Base.of(context, "ppo")
-    told = scoring(base, rows)
-    trained_on, held = hold_back(told.rows, config.probe_prompts)
-    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
-    longest = base.max_length - config.max_new_tokens
+    setup = TrainingSetup.of(context, "ppo")
+    reward = reward_setup(setup, rows)
+    trained_on, held = hold_back(reward.rows, config.probe_prompts)
+    encoded = [chat.prompt_ids(setup.tokenizer, row.messages) for row in trained_on]
+    longest = setup.max_length - config.max_new_tokens
     prompts = within(encoded, len, longest, "prompts")
-    roles = build_roles(base, told)
-    watch = build_watch(base, roles, held)
+    roles = build_roles(setup, reward)
+    monitor = build_monitor(setup, roles, held)
     checkpoints = context.checkpoints
     assert checkpoints is not None, "the runner makes them for a stage with checkpoint_every"
     with checkpoints.stop.deferred():  # to the end of an iteration
@@ -54,13 +54,13 @@ def run_ppo(context: StageContext) -> StageResult:
             tracker=context.tracker,
             seed=context.seed,
             checkpoints=checkpoints,
-            watch=watch,
+            monitor=monitor,
         )
-    base.publish(roles.trained_policy())
+    setup.publish(roles.trained_policy())
     metrics |= {"ppo/data/rows": len(rows), "ppo/data/held_back": len(held)}
     metrics |= {"ppo/data/too_long": len(rows) - len(held) - len(prompts)}
-    metrics |= {"ppo/score/mean": told.mean, "ppo/score/std": told.std}
-    return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
+    metrics |= {"ppo/score/mean": reward.mean, "ppo/score/std": reward.std}
+    return StageResult(metrics, setup.handoff(prompts=[row.messages for row in rows]))
 
 
 def dpo_data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -76,30 +76,30 @@ def run_dpo(context: StageContext) -> StageResult:
 
     from align.models import load as models
     from stages.support import trl as support
-    from stages.support.base import Base, encode_pairs
+    from stages.support.training import TrainingSetup, encode_pairs
 
     class EncodedDPOTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset  # encoded by us; TRL would render and tokenise it again
 
-    base = Base.of(context, "dpo")
-    kept, encoded = encode_pairs(base, pairs, "preferences")
+    setup = TrainingSetup.of(context, "dpo")
+    kept, encoded = encode_pairs(setup, pairs, "preferences")
     # With LoRA the reference is the policy with its adapter off. Without, it is a second copy: left
     # to itself, TRL would load whatever the model's config names.
-    policy, reference = base.load(), base.load() if base.lora is None else None
+    policy, reference = setup.load(), setup.load() if setup.lora is None else None
     for model in filter(None, (policy, reference)):
         models.disable_dropout(model)
     trainer = support.trainer(
-        EncodedDPOTrainer, DPOConfig, base, encoded, model=policy, ref_model=reference
+        EncodedDPOTrainer, DPOConfig, setup, encoded, model=policy, ref_model=reference
     )
-    metrics = support.fit(trainer, base)
+    metrics = support.fit(trainer, setup)
     first = next(row for row in trainer.state.log_history if row["step"] == 1)
     check_first_step(trainer.args.loss_type, first)
-    base.publish(trainer.model)
+    setup.publish(trainer.model)
     metrics |= {"dpo/first/loss": first["loss"], "dpo/first/margin": first["rewards/margins"]}
     metrics |= {"dpo/data/rows": len(pairs), "dpo/data/too_long": len(pairs) - len(kept)}
     rows = [[p.prompt, p.chosen, p.rejected] for p in pairs]
-    return StageResult(metrics, base.handoff(preferences=rows))
+    return StageResult(metrics, setup.handoff(preferences=rows))
 
 
 def check_first_step(loss_types: list[str], first: dict[str, float]) -> None:
@@ -116,7 +116,7 @@ PPO = Stage(
     section="ppo",
     parents=reward_source.parents,
     data=reward_source.data,
-    models=reward_source.ready_made,
+    models=reward_source.external_models,
     headline=("ppo/reward/score", "ppo/kl/sequence", "ppo/response/length"),
     checkpoint_every=lambda recipe: recipe.ppo.checkpoint_every,
 )

@@ -29,12 +29,12 @@ def run(context: StageContext) -> StageResult:
 
     from align.data import chat
     from stages.support import trl as support
-    from stages.support.base import Base, within
+    from stages.support.training import TrainingSetup, within
 
     # 2. Encode: every answer counts once, the prompt never.
-    base = Base.of(context, "sft")
-    encoded = [pair for row in rows for pair in chat.encode_answers(base.tokenizer, row.messages)]
-    kept = within(encoded, lambda pair: len(pair[0]), base.max_length, "instructions")
+    setup = TrainingSetup.of(context, "sft")
+    encoded = [pair for row in rows for pair in chat.encode_answers(setup.tokenizer, row.messages)]
+    kept = within(encoded, lambda pair: len(pair[0]), setup.max_length, "instructions")
     examples = [
         {
             "input_ids": ids,
@@ -50,14 +50,16 @@ def run(context: StageContext) -> StageResult:
     packing = bool(context.recipe.sft.trainer.get("packing"))
     fixed = {
         "dataset_kwargs": {"skip_prepare_dataset": not packing},
-        "max_length": base.max_length if packing else None,
+        "max_length": setup.max_length if packing else None,
     }
-    trainer = support.trainer(SFTTrainer, SFTConfig, base, examples, fixed=fixed, model=base.load())
-    metrics = support.fit(trainer, base)
-    base.publish(trainer.model)
+    trainer = support.trainer(
+        SFTTrainer, SFTConfig, setup, examples, fixed=fixed, model=setup.load()
+    )
+    metrics = support.fit(trainer, setup)
+    setup.publish(trainer.model)
     metrics["sft/data/rows"] = len(rows)
     metrics["sft/data/too_long"] = len(encoded) - len(kept)
-    return StageResult(metrics, base.handoff(instructions=[row.messages for row in rows]))
+    return StageResult(metrics, setup.handoff(instructions=[row.messages for row in rows]))
 
 
 STAGE = Stage(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from align.maths.timeline import Sequences
-from align.models.forward import Reading
+from align.models.forward import PolicyOutputs
 
 
 class Table(nn.Module):
@@ -57,9 +57,9 @@ class TabularRoles:
         self.value = nn.Parameter(torch.zeros(len(policy)) if values is None else values.clone())
         self.policy_parameters, self.value_parameters = [self.policy.logits], [self.value]
 
-    def policy_reading(self, sequences: Sequences) -> Reading:
+    def policy_outputs(self, sequences: Sequences) -> PolicyOutputs:
         before = states(sequences)[sequences.response_mask]
-        return Reading(self.policy.logits[before], before)
+        return PolicyOutputs(self.policy.logits[before], before)
 
     def reference_logits(self, sequences: Sequences) -> Tensor:
         return self.reference[states(sequences)[sequences.response_mask]]

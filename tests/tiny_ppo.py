@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from align.ppo.optimiser import Optimisers
-from align.ppo.train import estimate, measure, sample, score, shape
+from align.ppo.train import estimate_advantages, measure, sample, score, shape_rewards
 from tests.tiny_roles import PROMPTS
 
 
@@ -21,8 +21,8 @@ def collect(roles, config, *, kl_coef=0.1, prompts=PROMPTS * 2):
     samples, sequences = sample(roles, prompts, config, generator=generator())
     scores, raw_scores = score(roles, samples, sequences, config)
     measured = measure(roles, samples, sequences, config)
-    rewards = shape(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
-    rollout = estimate(rewards, measured, sequences, config)
+    rewards = shape_rewards(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
+    rollout = estimate_advantages(rewards, measured, sequences, config)
     return SimpleNamespace(
         samples=samples,
         sequences=sequences,

@@ -113,7 +113,7 @@ def values_at_the_end(roles, batch: Sequences) -> torch.Tensor:
 def answers(roles, batch: Sequences) -> dict[str, torch.Tensor]:
     """What each of the four roles says of a batch."""
     return {
-        "policy": roles.policy_reading(batch).logits,
+        "policy": roles.policy_outputs(batch).logits,
         "reference": roles.reference_logits(batch),
         "critic": roles.values(batch),
         "reward model": roles.scores(batch),

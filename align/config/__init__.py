@@ -11,15 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from align.config.base import RUN_NAME, Section
 from align.config.evaluate import ALIGNED, BEST_OF_N, POLICIES, EvaluateConfig
 from align.config.ppo import PPOConfig
+from align.config.section import RUN_NAME, Section
 from align.config.sources import DataConfig, DataSource, ModelConfig, ModelSource
 from align.config.trl_stages import (
+    BaselineSection,
     DPOSection,
     GRPOSection,
     LoraSection,
-    PeerSection,
     RewardSection,
     RLOOSection,
     SFTSection,
@@ -31,12 +31,12 @@ __all__ = [
     "BEST_OF_N",
     "POLICIES",
     "RUN_NAME",
+    "BaselineSection",
     "DataSource",
     "EvaluateConfig",
     "LoraSection",
     "ModelSource",
     "PPOConfig",
-    "PeerSection",
     "Recipe",
     "TrainerSection",
 ]

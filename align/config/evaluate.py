@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from align.config.base import Count, Names, NonNegative, Section
+from align.config.section import Count, Names, NonNegative, Section
 
 BEST_OF_N = "best_of_n"
 POLICIES = ("base", "sft", "dpo", "ppo", "rloo", "grpo", BEST_OF_N)

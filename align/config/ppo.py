@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from align.config.base import Count, Fraction, NonNegative, Positive, Section
+from align.config.section import Count, Fraction, NonNegative, Positive, Section
 from align.config.sources import ModelSource
 from align.config.trl_stages import LoraSection
 
@@ -48,7 +48,7 @@ class PPOConfig(Section):
     model, or as the policy with a zero head. head: a zero head on the policy's states, which it
     reads and does not move; it takes no pass of its own, forward or backward, and wants
     gae_lambda=1 (README).
-    auto: reward where it reads the policy's tokens, zero with a ready-made `reward_model`."""
+    auto: reward where it reads the policy's tokens, zero with an external `reward_model`."""
     max_grad_norm: Positive = 1.0
     clip_range: Positive = 0.2
     dual_clip: Annotated[float, Field(gt=1.0)] | None = None
@@ -74,8 +74,8 @@ class PPOConfig(Section):
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     normalise_reward: bool = True
-    """Scores are in deviations from the mean over demonstrations (data.instructions): as the reward
-    stage measured them, or as PPO measures those of a `reward_model` at its start."""
+    """Scores are in standard deviations from the mean over demonstrations (data.instructions): as the
+    reward stage measured them, or as PPO measures those of a `reward_model` at its start."""
     reward_clip: Positive | None = None
     temperature: Positive = 1.0
     max_new_tokens: Count = 64

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from align.config.base import Count, Section
+from align.config.section import Count, Section
 
 
 class ModelSource(Section):

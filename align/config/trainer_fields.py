@@ -33,8 +33,8 @@ OURS = {
     "hub_token": "secrets have no place in a recipe; log in with `hf auth login`",
     "push_to_hub": "publish the finished `model` folder with `hf upload`",
     "resume_from_checkpoint": "the stage finds its own checkpoints",
-    "max_completion_length": "set `ppo.max_new_tokens`, which holds for its peers too",
-    "temperature": "set `ppo.temperature`, which holds for its peers too",
+    "max_completion_length": "set `ppo.max_new_tokens`, which holds for its baselines too",
+    "temperature": "set `ppo.temperature`, which holds for its baselines too",
     **dict.fromkeys(
         ("top_k", "top_p", "min_p", "repetition_penalty", "generation_kwargs"),
         "answers are drawn from the whole distribution of the policy, as in PPO",

@@ -1,4 +1,4 @@
-"""Stages that TRL trains: SFT, reward model, DPO, and PPO's peers RLOO and GRPO."""
+"""Stages that TRL trains: SFT, reward model, DPO, and PPO's baselines RLOO and GRPO."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from align.config.base import Count, Names, Positive, Section
+from align.config.section import Count, Names, Positive, Section
 from align.config.trainer_fields import check_trainer
 
 
@@ -54,16 +54,17 @@ class DPOSection(TrainerSection):
     stage = "dpo"
 
 
-class PeerSection(TRLSection):
-    """RLOO and GRPO, trained by TRL on the terms of `ppo`: what `trainer` leaves open is as there.
+class BaselineSection(TRLSection):
+    """RLOO and GRPO, trained by TRL: what `trainer` leaves open is as in `ppo`.
 
-    Adapters too: a peer trains `ppo.lora` where PPO does (stages/peers.py lists all that is taken).
+    Adapters too: a baseline trains `ppo.lora` where PPO does (stages/baselines.py lists what is
+    taken).
     """
 
 
-class RLOOSection(PeerSection):
+class RLOOSection(BaselineSection):
     stage = "rloo"
 
 
-class GRPOSection(PeerSection):
+class GRPOSection(BaselineSection):
     stage = "grpo"

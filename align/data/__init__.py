@@ -1,6 +1,12 @@
 """Instructions, preference pairs and prompts: read from files or the hub, checked row by row."""
 
-from align.data.load import load_instructions, load_preferences, load_prompts, prompt_key, untrained
+from align.data.load import (
+    load_instructions,
+    load_preferences,
+    load_prompts,
+    prompt_key,
+    with_unseen_prompts,
+)
 from align.data.rows import Instruction, Preference, Prompt
 
 __all__ = [
@@ -11,5 +17,5 @@ __all__ = [
     "load_preferences",
     "load_prompts",
     "prompt_key",
-    "untrained",
+    "with_unseen_prompts",
 ]

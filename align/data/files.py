@@ -19,13 +19,13 @@ from align.config import DataSource
 from align.data.rows import RowError
 from align.errors import DataError
 
-Row = tuple[str, dict[str, Any] | RowError]
+LocatedRow = tuple[str, dict[str, Any] | RowError]
 """Where a row stands (`file:line`), and the row or what is wrong with it."""
 
 READABLE = ".jsonl, .json, .csv or .parquet, each also with .gz"
 
 
-def read_rows(source: DataSource) -> Iterator[Row]:
+def read_rows(source: DataSource) -> Iterator[LocatedRow]:
     """Yield every row of the source in file order."""
     path = Path(source.path)
     if path.is_file():
@@ -38,7 +38,7 @@ def read_rows(source: DataSource) -> Iterator[Row]:
     return _read_hub(source)
 
 
-def _read_file(path: Path) -> Iterator[Row]:
+def _read_file(path: Path) -> Iterator[LocatedRow]:
     kind = next((s for s in reversed(path.suffixes) if s != ".gz"), "").lower()
     if kind == ".parquet":
         return _read_parquet(path)
@@ -74,7 +74,7 @@ def _text(line: bytes, *, first_line: int) -> str:
         ) from error
 
 
-def _read_jsonl(path: Path, content: bytes) -> Iterator[Row]:
+def _read_jsonl(path: Path, content: bytes) -> Iterator[LocatedRow]:
     if content.lstrip()[:1] == b"[":
         yield from _read_json(path, content)
         return
@@ -88,7 +88,7 @@ def _read_jsonl(path: Path, content: bytes) -> Iterator[Row]:
             yield where, error
 
 
-def _read_json(path: Path, content: bytes) -> Iterator[Row]:
+def _read_json(path: Path, content: bytes) -> Iterator[LocatedRow]:
     try:
         text = _text(content, first_line=1)
     except RowError as error:
@@ -182,7 +182,7 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _read_csv(path: Path, content: bytes) -> Iterator[Row]:
+def _read_csv(path: Path, content: bytes) -> Iterator[LocatedRow]:
     try:
         text = _text(content, first_line=1)
     except RowError as error:
@@ -217,7 +217,7 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
             yield where, cells
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_parquet(path: Path) -> Iterator[LocatedRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -231,7 +231,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         yield f"{path}:{number}", row
 
 
-def _read_hub(source: DataSource) -> Iterator[Row]:
+def _read_hub(source: DataSource) -> Iterator[LocatedRow]:
     import datasets
 
     try:

@@ -26,7 +26,7 @@ _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
 def detect(row: dict[str, Any]) -> str:
-    """Name the layout of a row from its columns."""
+    """Name the format of a row from its columns."""
     chosen = row.get("chosen")
     if "chosen" in row and "rejected" in row:
         return "hh-rlhf" if isinstance(chosen, str) and "prompt" not in row else "preference"
@@ -38,15 +38,15 @@ def detect(row: dict[str, Any]) -> str:
         return "prompt-response"
     raise RowError(
         "row",
-        f"columns {', '.join(map(str, row)) or 'none'} fit no known layout",
+        f"columns {', '.join(map(str, row)) or 'none'} fit no known format",
         "name yours in the data source, as `columns: {prompt: question, response: answer}`",
     )
 
 
-def instruction(row: dict[str, Any], layout: str, where: str) -> Instruction:
+def instruction(row: dict[str, Any], format: str, where: str) -> Instruction:
     """Read a demonstration."""
     used: tuple[str, ...]
-    match layout:
+    match format:
         case "messages":
             messages, used = _conversation(row), ("messages", "conversations")
         case "alpaca":
@@ -56,17 +56,17 @@ def instruction(row: dict[str, Any], layout: str, where: str) -> Instruction:
             name = next((name for name in RESPONSE if name in row), RESPONSE[0])
             messages, used = [*_prompt(row), _answer(_text(row, name))], ("prompt", name)
         case _:
-            pair = preference(row, layout, where)
+            pair = preference(row, format, where)
             messages, used = [*pair.prompt, _answer(pair.chosen)], ("prompt", "chosen", "rejected")
     _check_turns(messages, last="assistant", field="messages")
     return Instruction(messages, where, _rest(row, used))
 
 
-def preference(row: dict[str, Any], layout: str, where: str) -> Preference:
+def preference(row: dict[str, Any], format: str, where: str) -> Preference:
     """Read a preference pair."""
-    if layout == "hh-rlhf":
+    if format == "hh-rlhf":
         chosen, rejected = _transcript(row, "chosen"), _transcript(row, "rejected")
-    elif layout == "preference":
+    elif format == "preference":
         chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
     else:
         raise RowError(
@@ -86,10 +86,10 @@ def preference(row: dict[str, Any], layout: str, where: str) -> Preference:
     return Preference(prompt, better, worse, where, _rest(row, ("prompt", "chosen", "rejected")))
 
 
-def prompt(row: dict[str, Any], layout: str, where: str) -> Prompt:
+def prompt(row: dict[str, Any], format: str, where: str) -> Prompt:
     """Read a prompt; an answer that follows it is left out."""
     used: tuple[str, ...] = ("checks", "prompt", *RESPONSE)
-    match layout:
+    match format:
         case "messages":
             messages, used = _conversation(row), ("checks", "messages", "conversations")
             messages = messages[:-1] if messages[-1]["role"] == "assistant" else messages

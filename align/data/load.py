@@ -53,7 +53,7 @@ def prompt_key(messages: Sequence[Message]) -> str:
     return hashlib.sha256(" ".join(first.casefold().split()).encode()).hexdigest()
 
 
-def untrained(rows: Sequence[Record], trained: Sequence[Record]) -> list[Record]:
+def with_unseen_prompts(rows: Sequence[Record], trained: Sequence[Record]) -> list[Record]:
     """Rows whose prompt none of the rows that were trained on has, letter for letter."""
     known = {str(row.prompt) for row in trained}
     return [row for row in rows if str(row.prompt) not in known]
@@ -66,7 +66,7 @@ def _load(
 ) -> list[Record]:
     records: list[Record] = []
     problems: list[tuple[str, RowError]] = []
-    layout: str = source.format
+    format: str = source.format
     rows = 0
     for where, row in read_rows(source):
         rows += 1
@@ -74,8 +74,8 @@ def _load(
             if isinstance(row, RowError):
                 raise row
             row = _renamed(row, source.columns)
-            layout = formats.detect(row) if layout == "auto" else layout
-            record = parse(row, layout, where)
+            format = formats.detect(row) if format == "auto" else format
+            record = parse(row, format, where)
         except RowError as error:
             problems.append((where, error))
             continue

@@ -27,7 +27,7 @@ Answers = list[list[Sample]]
 
 
 @dataclass(frozen=True)
-class Decoding:
+class GenerationSettings:
     """How every policy answers: the same tokens end, the same lengths limit."""
 
     pad_id: int
@@ -40,7 +40,7 @@ class Decoding:
 def answer(
     model: PreTrainedModel,
     prompts: Prompts,
-    decoding: Decoding,
+    settings: GenerationSettings,
     *,
     temperature: float,
     samples: int = 1,
@@ -48,13 +48,13 @@ def answer(
     """Sample each prompt's answers; every policy is given the same random numbers."""
     sampler = ModelSampler(
         model,
-        pad_id=decoding.pad_id,
-        stop_ids=decoding.stop_ids,
-        max_new_tokens=decoding.max_new_tokens,
+        pad_id=settings.pad_id,
+        stop_ids=settings.stop_ids,
+        max_new_tokens=settings.max_new_tokens,
         temperature=temperature,
-        batch_size=decoding.batch_size,
+        batch_size=settings.batch_size,
     )
-    generator = torch.Generator().manual_seed(decoding.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     drawn = sampler.sample(prompts, generator=generator, responses_per_prompt=samples)
     return [drawn[start : start + samples] for start in range(0, len(drawn), samples)]
 
@@ -65,7 +65,7 @@ def kl_to_reference(
     reference: PreTrainedModel,
     prompts: Prompts,
     answers: Answers,
-    decoding: Decoding,
+    settings: GenerationSettings,
     *,
     temperature: float = 1.0,
 ) -> list[list[float]]:
@@ -82,11 +82,11 @@ def kl_to_reference(
         (prompt, sample) for prompt, its in zip(prompts, answers, strict=True) for sample in its
     ]
     flat = [0.0] * len(pairs)
-    for rows in _batches(pairs, decoding.batch_size, policy.config.vocab_size):
+    for rows in _batches(pairs, settings.batch_size, policy.config.vocab_size):
         batch = collate(
             [pairs[row][0] for row in rows],
             [pairs[row][1] for row in rows],
-            pad_id=decoding.pad_id,
+            pad_id=settings.pad_id,
             device=policy.device,
         )
         logits, ref_logits = (

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from align.config import DataSource
-from align.data import Preference, load_preferences, prompt_key, untrained
+from align.data import Preference, load_preferences, prompt_key, with_unseen_prompts
 from align.data.chat import encode, prompt_ids
-from align.evaluation.exam import Fits, Reply, Score, warn
+from align.evaluation.evaluation_set import Fits, Reply, Score, warn
 from align.evaluation.reward_card import ScoredPair
 
 
@@ -44,7 +44,7 @@ def read_pairs(
     if source is None:
         return Pairs([], {"trained_on": 0, "too_long": 0})
     rows = load_preferences(source, warn=warn)
-    new = untrained(rows, load_preferences(trained)) if trained is not None else rows
+    new = with_unseen_prompts(rows, load_preferences(trained)) if trained is not None else rows
     pairs = []
     for row in new:
         chosen, rejected = (
@@ -56,7 +56,7 @@ def read_pairs(
     kept = [
         pair
         for pair in pairs
-        if all(len(r.ids) <= room and (fits is None or fits(r.talk)) for r in replies(pair))
+        if all(len(r.ids) <= room and (fits is None or fits(r.messages)) for r in replies(pair))
     ]
     left_out = {"trained_on": len(rows) - len(new), "too_long": len(pairs) - len(kept)}
     for why, count in left_out.items():

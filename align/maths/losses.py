@@ -150,7 +150,7 @@ def ppo_value_loss(
     Args:
         values, old_values, returns, mask: [b, r]; only values carries gradient.
         value_clip_range: c, absolute, in units of the return: give a share of the returns'
-            spread, or the clip depends on the reward's scale. None = plain squared error.
+            standard deviation, or the clip depends on the reward's scale. None = squared error.
 
     Returns:
         Token mean, squared units of the return. Metric: share of tokens the clip binds.

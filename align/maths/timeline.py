@@ -60,7 +60,7 @@ class Sequences:
         """The ids that response_mask marks, row after row, int [n]."""
         return self.response_ids[self.response_mask]
 
-    def laid_out(self, readings: Tensor) -> Tensor:
+    def scatter_to_padded(self, readings: Tensor) -> Tensor:
         """One reading per response token, [n], on the timeline: [b, r], 0 on padding."""
         empty = readings.new_zeros(self.response_mask.shape)
         return empty.masked_scatter(self.response_mask, readings)

@@ -19,20 +19,20 @@ Critic = Literal["reward", "zero", "head"]
 a zero head; or a zero head on the policy's states, which it reads and does not move."""
 
 
-class Reading(NamedTuple):
+class PolicyOutputs(NamedTuple):
     """What the policy says before each response token, row after row."""
 
     logits: Tensor  # [n, v]
     states: Tensor  # [n, d], what its head read, without gradient
 
 
-def read(model: Any, sequences: Sequences) -> Reading:
+def policy_forward(model: Any, sequences: Sequences) -> PolicyOutputs:
     """Logits that predict each response token, none for padding, and the states they come from.
 
     The model's head reads the states before a response token and no others, by a hook, so that
     whatever the model does to its logits (a scale, a cap) stays the model's business.
     """
-    fed = flush_left(sequences)
+    fed = right_padded(sequences)
     states: list[Tensor] = []
 
     def before_head(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
@@ -44,31 +44,31 @@ def read(model: Any, sequences: Sequences) -> Reading:
         logits = model(input_ids=fed.input_ids, use_cache=False).logits
     finally:
         hook.remove()
-    return Reading(logits, states[0].detach())
+    return PolicyOutputs(logits, states[0].detach())
 
 
 def response_states(trunk: nn.Module, sequences: Sequences) -> Tensor:
     """The state before each response token, row after row, [n, d]."""
-    fed = flush_left(sequences)
+    fed = right_padded(sequences)
     states = trunk(input_ids=fed.input_ids, use_cache=False).last_hidden_state.flatten(0, 1)
     return states.index_select(0, fed.states)
 
 
 def state_values(head: nn.Linear, states: Tensor, sequences: Sequences) -> Tensor:
     """V before each response token, from states [n, d]: float32 [b, r], 0 on padding."""
-    return sequences.laid_out(apply_head(head, states))
+    return sequences.scatter_to_padded(apply_head(head, states))
 
 
 def final_scores(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Tensor:
     """Score at the last token of each sequence, float32 [b]; found by the mask, not by its id."""
-    fed = flush_left(sequences, last=True)
+    fed = right_padded(sequences, last=True)
     states = trunk(input_ids=fed.input_ids, use_cache=False).last_hidden_state
     rows = torch.arange(len(sequences), device=states.device)
     return apply_head(head, states[rows, sequences.lengths - 1])
 
 
 class Fed(NamedTuple):
-    """Sequences as a model gets them, every row flush left. The row of align/maths/timeline.py:
+    """Sequences as a model gets them, right-padded. The row of align/maths/timeline.py:
 
         input_ids             q0    q1    y0    y1   pad  …         w columns
         read to predict        ·    y0    y1   stop   ·             n places in all rows
@@ -81,7 +81,7 @@ class Fed(NamedTuple):
     states: Tensor  # int [n], indices into the flattened [b · w]: the state before each token
 
 
-def flush_left(sequences: Sequences, *, last: bool = False) -> Fed:
+def right_padded(sequences: Sequences, *, last: bool = False) -> Fed:
     """Rows without their padding on the left; the last token only where it is read itself."""
     lengths, responses = sequences.lengths, sequences.response_mask.sum(dim=-1)
     width = int(lengths.max())

@@ -101,7 +101,7 @@ def describe(
     return {name: reading.item() for name, reading in readings.items()} | counts
 
 
-def summarise(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+def average_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean over the optimiser steps (maximum of `_max`), and the policy's first step by itself."""
     summary = {}
     for name in steps[0]:

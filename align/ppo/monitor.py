@@ -28,7 +28,7 @@ class Alarm(NamedTuple):
     remedy: str
 
 
-class Tracker(Protocol):
+class MetricsLog(Protocol):
     """Where the metrics of an iteration go."""
 
     def log(self, step: int, metrics: Mapping[str, float], *, total: int | None = None) -> None: ...
@@ -38,11 +38,11 @@ class Probe(Protocol):
     """A look at the policy from outside, now and then; its memory is plain numbers."""
 
     def __call__(self, iteration: int) -> dict[str, float]: ...
-    def memory(self) -> dict[str, Any]: ...
-    def restore(self, memory: Mapping[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-class Watch:
+class Monitor:
     """The rules applied to one run as it goes on."""
 
     def __init__(
@@ -51,10 +51,10 @@ class Watch:
         probe: Probe | None = None,
         *,
         exact: bool = True,
-        tell: Callable[[str], None] = print,
+        warn: Callable[[str], None] = print,
     ) -> None:
-        """`exact`: the forward passes are in float32. `tell` gets one line per alarm."""
-        self.config, self.probe, self.tell = config, probe, tell
+        """`exact`: the forward passes are in float32. `warn` gets one line per alarm."""
+        self.config, self.probe, self.warn = config, probe, warn
         self.setting = Setting(
             config.rollout_batch_size, config.max_new_tokens, config.critic_warmup, exact
         )
@@ -63,7 +63,7 @@ class Watch:
         """Of each alarm that is on, the iterations since its rule held."""
 
     def record(
-        self, tracker: Tracker, iteration: int, metrics: Mapping[str, float]
+        self, tracker: MetricsLog, iteration: int, metrics: Mapping[str, float]
     ) -> dict[str, float]:
         """Judge and log the metrics of an iteration (the first is 1); return all that was logged.
 
@@ -78,9 +78,9 @@ class Watch:
         readings |= dict.fromkeys((f"ppo/alarm/{name}" for name in over), 0.0)
         tracker.log(iteration, listed(readings), total=self.config.iterations)
         for name in sorted(over):
-            self.tell(f"alarm    {name}: over at iteration {iteration}")
+            self.warn(f"alarm    {name}: over at iteration {iteration}")
         for name, cause, remedy in begun:
-            self.tell(f"alarm    {name}, iteration {iteration}: {cause}; {remedy}")
+            self.warn(f"alarm    {name}, iteration {iteration}: {cause}; {remedy}")
         if begun and self.config.on_alarm == "stop":
             names = ", ".join(alarm.name for alarm in begun)
             raise DivergedError(
@@ -104,13 +104,13 @@ class Watch:
                     del self.calm[rule.name]
         return begun
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had happened: plain numbers."""
-        probe = self.probe.memory() if self.probe is not None else {}
+        probe = self.probe.state_dict() if self.probe is not None else {}
         return {"rows": list(self.rows), "calm": dict(self.calm), "probe": probe}
 
-    def restore(self, memory: Mapping[str, Any]) -> None:
-        self.rows = [dict(row) for row in memory["rows"]]
-        self.calm = dict(memory["calm"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rows = [dict(row) for row in state["rows"]]
+        self.calm = dict(state["calm"])
         if self.probe is not None:
-            self.probe.restore(memory["probe"])
+            self.probe.load_state_dict(state["probe"])

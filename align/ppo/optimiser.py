@@ -1,8 +1,8 @@
 """One optimiser step of each role on one minibatch, cut into whatever fits in memory.
 
-begin     forget the minibatch before
-add       the loss of a micro-batch, and its gradient
-step      clip the sums, refuse what is no number, and take the step
+zero_grad forget the minibatch before
+backward  the loss of a micro-batch, and its gradient
+step      clip the sums, refuse what is not finite, and take the step
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Optimiser:
         self.role, self.parameters, self.lr, self.max_norm = role, parameters, lr, max_norm
         self.adam: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True)
 
-    def begin(self) -> None:
+    def zero_grad(self) -> None:
         """Forget the minibatch before."""
         self.metrics: dict[str, Tensor] = {}
         self.adam.zero_grad(set_to_none=True)
 
-    def add(self, output: LossOutput) -> None:
+    def backward(self, output: LossOutput) -> None:
         """The loss of a micro-batch, which is its share of the mean over the minibatch."""
         output.loss.backward()
         parts = {"loss": output.loss.detach()} | output.metrics
@@ -70,13 +70,13 @@ class Optimisers(NamedTuple):
             Optimiser("value", roles.value_parameters, lr=config.value_learning_rate, **shared),
         )
 
-    def begin(self) -> None:
+    def zero_grad(self) -> None:
         for optimiser in self:
-            optimiser.begin()
+            optimiser.zero_grad()
 
-    def step(self, *, policy_too: bool) -> dict[str, float]:
+    def step(self, *, train_policy: bool) -> dict[str, float]:
         """The readings of both; none has moved if one of them diverged."""
-        learning = (self.value, self.policy) if policy_too else (self.value,)
+        learning = (self.value, self.policy) if train_policy else (self.value,)
         readings = [optimiser.clip() for optimiser in learning]
         for optimiser in learning:
             optimiser.adam.step()

@@ -95,11 +95,11 @@ class GoldProbe:
             "ppo/probe/reward_change": statistics.fmean(reward) - statistics.fmean(best_reward),
         }
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"best": None if self.best is None else [list(side) for side in self.best]}
 
-    def restore(self, memory: Mapping[str, Any]) -> None:
-        best = memory["best"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        best = state["best"]
         self.best = None if best is None else (list(best[0]), list(best[1]))
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ class TrainState:
     """Indices of the prompts that this pass over them has still to visit, in order."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the last iteration."""
-    memory: dict[str, Any] = field(default_factory=dict)
+    monitor: dict[str, Any] = field(default_factory=dict)
     """What the alarms remember: plain numbers, lists and mappings."""
 
     @classmethod
@@ -53,7 +53,7 @@ def draw(prompts: Sequence[list[int]], size: int, state: TrainState) -> list[lis
     return [prompts[index] for index in batch]
 
 
-PLAIN = ("kl_coef", "iteration", "waiting", "metrics", "memory")
+PLAIN = ("kl_coef", "iteration", "waiting", "metrics", "monitor")
 """Fields that JSON holds exactly."""
 
 

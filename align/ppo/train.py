@@ -5,7 +5,7 @@ One iteration is seven steps, and the functions below have their names in their 
     1  sample     responses of the policy to the next prompts
     2  score      each response with the reward model; an unfinished one by the missing-EOS rule
     3  measure    log π of policy and reference, and V, at every response token
-    4  shape      rewards: −kl_coef · k1 on every token, the score on the last
+    4  shape_rewards        −kl_coef · k1 on every token, the score on the last
     5  estimate   advantages and returns by GAE, whitened over the whole rollout
     6  update     policy and critic: epochs × minibatches, one optimiser step each
     7  adapt      the KL coefficient and the learning rates
@@ -35,8 +35,8 @@ from align.maths.logprobs import entropy, token_logprobs
 from align.maths.losses import ppo_policy_loss, ppo_value_loss
 from align.maths.masks import masked_var, masked_whiten
 from align.maths.timeline import Measured, Rollout, Sequences
-from align.ppo.metrics import describe, summarise
-from align.ppo.monitor import Tracker, Watch
+from align.ppo.metrics import average_steps, describe
+from align.ppo.monitor import MetricsLog, Monitor
 from align.ppo.optimiser import Optimisers
 from align.ppo.roles import Roles
 from align.ppo.samplers import SamplerOf, sampler_for
@@ -52,10 +52,10 @@ def train(
     prompts: Sequence[list[int]],
     config: PPOConfig,
     *,
-    tracker: Tracker,
+    tracker: MetricsLog,
     seed: int,
     checkpoints: Checkpoints | None = None,
-    watch: Watch | None = None,
+    monitor: Monitor | None = None,
 ) -> dict[str, float]:
     """Run PPO on `roles` in place; return the metrics of the last iteration.
 
@@ -68,11 +68,11 @@ def train(
         Stopped: a stop signal came; the iteration was finished, and saved.
     """
     state, total = TrainState.start(roles, config, seed=seed), config.iterations
-    watch = watch or Watch(config)
+    monitor = monitor or Monitor(config)
     saved = checkpoints.latest(total) if checkpoints is not None else None
     if saved is not None:
         restore(state, saved)
-        watch.restore(state.memory)
+        monitor.load_state_dict(state.monitor)
     optimisers, generator = state.optimisers, state.generator
     sampler_of = sampler_for(roles, config)
     while state.iteration < total:
@@ -83,15 +83,15 @@ def train(
         )
         scores, raw_scores = score(roles, samples, sequences, config)
         measured = measure(roles, samples, sequences, config)
-        rewards = shape(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
-        rollout = estimate(rewards, measured, sequences, config)
-        policy_too = iteration >= config.critic_warmup
+        rewards = shape_rewards(scores, measured, sequences.response_mask, config, kl_coef=kl_coef)
+        rollout = estimate_advantages(rewards, measured, sequences, config)
+        train_policy = iteration >= config.critic_warmup
         steps = update(
-            roles, rollout, optimisers, config, generator=generator, policy_too=policy_too
+            roles, rollout, optimisers, config, generator=generator, train_policy=train_policy
         )
         metrics = describe(samples, scores, raw_scores, measured, rollout, kl_coef=kl_coef)
-        metrics |= summarise(steps) | optimisers.learning_rates()
-        metrics = watch.record(tracker, iteration + 1, metrics)
+        metrics |= average_steps(steps) | optimisers.learning_rates()
+        metrics = monitor.record(tracker, iteration + 1, metrics)
         state.kl_coef = adapt(
             optimisers,
             config,
@@ -99,7 +99,7 @@ def train(
             kl_coef=kl_coef,
             sequence_kl=metrics["ppo/kl/sequence"],
         )
-        state.metrics, state.memory = metrics, watch.memory()
+        state.metrics, state.monitor = metrics, monitor.state_dict()
         state.iteration = iteration + 1
         if checkpoints is not None:
             checkpoints.reached(state.iteration, total, lambda: capture(state))
@@ -140,7 +140,7 @@ def score(
     if not raw_scores.isfinite().all():
         raise DivergedError(
             f"the reward model gave {int((~raw_scores.isfinite()).sum())} of {len(raw_scores)} "
-            "responses a score that is not a number; train it again with a lower learning rate"
+            "responses a score that is not finite; train it again with a lower learning rate"
         )
     scores = (raw_scores - roles.reward_mean) / roles.reward_std
     if config.reward_clip is not None:
@@ -182,10 +182,10 @@ def measure(
         measured.ref_logprobs[place] = logprobs_of(roles.reference_logits(part), part, config)
         readings = {}
         if not same:
-            logits, states = roles.policy_reading(part)
+            logits, states = roles.policy_outputs(part)
             readings["logprobs"] = logprobs_of(logits, part, config)
             entropies = entropy(logits, temperature=config.temperature)
-            readings["entropies"] = part.laid_out(entropies)
+            readings["entropies"] = part.scatter_to_padded(entropies)
             del logits  # the largest tensor of all: the critic needs the room
         if not (same and "values" in recorded):
             readings["values"] = roles.values(part, states)
@@ -200,7 +200,9 @@ def measure(
 def logprobs_of(logits: Tensor, sequences: Sequences, config: PPOConfig) -> Tensor:
     """log π of every response token on the timeline, [b, r], from logits [n, v]."""
     tokens = sequences.response_tokens
-    return sequences.laid_out(token_logprobs(logits, tokens, temperature=config.temperature))
+    return sequences.scatter_to_padded(
+        token_logprobs(logits, tokens, temperature=config.temperature)
+    )
 
 
 def micro_batches(sequences: Sequences, config: PPOConfig) -> tuple[Tensor, ...]:
@@ -211,7 +213,7 @@ def micro_batches(sequences: Sequences, config: PPOConfig) -> tuple[Tensor, ...]
 # 4 ------------------------------------------------------------------------------------------------
 
 
-def shape(
+def shape_rewards(
     scores: Tensor, measured: Measured, mask: Tensor, config: PPOConfig, *, kl_coef: float
 ) -> Tensor:
     """Reward of each response token, [b, r]."""
@@ -224,7 +226,7 @@ def shape(
 # 5 ------------------------------------------------------------------------------------------------
 
 
-def estimate(
+def estimate_advantages(
     rewards: Tensor, measured: Measured, sequences: Sequences, config: PPOConfig
 ) -> Rollout:
     """Advantages and returns of the rollout; whitening touches the advantages only."""
@@ -250,22 +252,29 @@ def update(
     config: PPOConfig,
     *,
     generator: torch.Generator,
-    policy_too: bool = True,
+    train_policy: bool = True,
 ) -> list[dict[str, float]]:
     """Passes over the rollout in shuffled minibatches; the readings of each optimiser step.
 
     With early_stop_kl they end after the step whose minibatch finds the policy further from the one
     that sampled.
     """
-    spread = masked_var(rollout.returns, rollout.response_mask).sqrt().item()
+    returns_std = masked_var(rollout.returns, rollout.response_mask).sqrt().item()
     steps: list[dict[str, float]] = []
     for _ in range(config.epochs):
         order = torch.randperm(len(rollout), generator=generator).to(roles.device)
         for rows in order.split(len(rollout) // config.minibatches):
             minibatch = rollout.select(rows)
-            optimisers.begin()
-            accumulate(roles, minibatch, optimisers, config, policy_too=policy_too, spread=spread)
-            steps.append(optimisers.step(policy_too=policy_too))
+            optimisers.zero_grad()
+            accumulate(
+                roles,
+                minibatch,
+                optimisers,
+                config,
+                train_policy=train_policy,
+                returns_std=returns_std,
+            )
+            steps.append(optimisers.step(train_policy=train_policy))
             if steps[-1].get("policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
                 return steps
     return steps
@@ -277,12 +286,12 @@ def accumulate(
     optimisers: Optimisers,
     config: PPOConfig,
     *,
-    policy_too: bool,
-    spread: float,
+    train_policy: bool,
+    returns_std: float,
 ) -> None:
     """Losses and gradients of the mean over all tokens of the minibatch, however it is cut.
 
-    How far a value may move is a share of `spread`, the standard deviation of the rollout's
+    How far a value may move is a share of `returns_std`, the standard deviation of the rollout's
     returns: in absolute units one setting would bind or not by the scale of the reward.
     """
     share = config.value_clip_range
@@ -290,9 +299,9 @@ def accumulate(
     for rows in micro_batches(minibatch.sequences, config):
         part, states = minibatch.select(rows), None
         mask = part.response_mask
-        if policy_too:
-            logits, states = roles.policy_reading(part.sequences)
-            optimisers.policy.add(
+        if train_policy:
+            logits, states = roles.policy_outputs(part.sequences)
+            optimisers.policy.backward(
                 ppo_policy_loss(
                     logprobs_of(logits, part.sequences, config),
                     part.old_logprobs,
@@ -304,13 +313,13 @@ def accumulate(
                 )
             )
             del logits
-        optimisers.value.add(
+        optimisers.value.backward(
             ppo_value_loss(
                 roles.values(part.sequences, states),
                 part.old_values,
                 part.returns,
                 mask,
-                value_clip_range=None if share is None else share * spread,
+                value_clip_range=None if share is None else share * returns_std,
                 denominator=denominator,
             )
         )

@@ -30,7 +30,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Stop:
+class CurvePoint:
     """Best-of-n for one n, with the line that leads there from the one before."""
 
     x: float
@@ -48,7 +48,7 @@ class Panel:
     heights: list[tuple[float, str]]
     """Places and words of the ticks upwards."""
     points: list[Point]
-    stops: list[Stop]
+    stops: list[CurvePoint]
 
     @property
     def height(self) -> int:
@@ -91,7 +91,7 @@ def _panel(summary: Mapping[str, Any], quantity: str) -> Panel:
     ]
     places = [(axis.place(kl["mean"]), _height(up, found["mean"])) for kl, found in stations]
     stops = [
-        Stop(*place, before, str(one["n"]) if one["n"] > 1 else "")  # best of 1 is SFT
+        CurvePoint(*place, before, str(one["n"]) if one["n"] > 1 else "")  # best of 1 is SFT
         for place, before, one in zip(places, [None, *places], curve, strict=False)
     ]
     heights = [

@@ -67,7 +67,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """One line of a picture: what stands left of it."""
 
     label: str
@@ -81,7 +81,7 @@ class Forest:
 
     axis: Axis
     row_height: int
-    rows: list[Row]
+    rows: list[ForestRow]
     marks: list[Mark]
     band: tuple[float, float] | None = None
     """Left edge and width of SFT's interval."""
@@ -116,7 +116,7 @@ def overview(policies: Mapping[str, Any], judge: str) -> Forest:
     rows, marks = [], []
     for i, (key, part) in enumerate(parts.items()):
         middle = 52 * i + 26
-        rows.append(Row(name(key), interval(part["all"]), key))
+        rows.append(ForestRow(name(key), interval(part["all"]), key))
         both = part["unseen"] is not None
         y = middle - 8 if both else middle
         marks.append(mark(axis, part["all"], key, y, f"{name(key)}, all prompts"))
@@ -138,7 +138,7 @@ def families(policies: Mapping[str, Any], judge: str) -> Forest:
     axis = UNIT if judge == "gold" else nice_axis(_ends(shown))
     rows, marks = [], []
     for i, (label, start) in enumerate(slices):
-        rows.append(Row(label, f"n = {start['n']}"))
+        rows.append(ForestRow(label, f"n = {start['n']}"))
         for j, (key, part) in enumerate(parts.items()):
             y = height * i + 7 + pitch * (j + 0.5)
             found = dict(_named_slices(part))[label]
@@ -148,10 +148,10 @@ def families(policies: Mapping[str, Any], judge: str) -> Forest:
 
 def reward_accuracy(card: Mapping[str, Any]) -> Forest:
     """The reward model over all pairs and by family, with what it is to be compared with."""
-    rows = [Row("all pairs", f"n = {card['accuracy']['n']}")]
+    rows = [ForestRow("all pairs", f"n = {card['accuracy']['n']}")]
     marks = [mark(UNIT, card["accuracy"], "reward", 14, "all pairs")]
     for i, (label, found) in enumerate(card["family"].items(), start=1):
-        rows.append(Row(label, f"n = {found['n']}"))
+        rows.append(ForestRow(label, f"n = {found['n']}"))
         marks.append(mark(UNIT, found, "reward", 28 * i + 14, label, minor=True))
     rules = [(UNIT.place(0.5), "chance")]
     if card["ceiling"] is not None:

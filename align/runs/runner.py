@@ -26,7 +26,7 @@ from align.runs.hashing import HashCache
 from align.runs.manifest import Handoff, Manifest
 from align.config.recipe import load_recipe, split_override
 from align.runs.signals import STOP, Stopped
-from align.runs.tracking import METRICS, Tracker, WandbMirror, clock, silence_telemetry
+from align.runs.tracking import METRICS_FILE, Tracker, WandbMirror, clock, silence_telemetry
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
 
@@ -102,7 +102,7 @@ def command_line(
             None, metavar="key=value…", help="settings; also run=NAME, runs_dir=DIR, force=true"
         ),
     ) -> None:
-        raise typer.Exit(guarded(lambda: action(recipe, settings or [])))
+        raise typer.Exit(exit_code_of(lambda: action(recipe, settings or [])))
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -112,7 +112,7 @@ def command_line(
     return 0
 
 
-def guarded(action: Callable[[], int]) -> int:
+def exit_code_of(action: Callable[[], int]) -> int:
     """Run an action under our signal handlers; return its exit code, errors told in one line."""
     try:
         with STOP.handled():
@@ -170,7 +170,7 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
         forget(command.run_dir, stage.name)
     with workspace(command.run_dir / stage.name) as work:
         try:
-            checkpoints = _checkpoints(stage, command, state, work / METRICS)
+            checkpoints = _checkpoints(stage, command, state, work / METRICS_FILE)
             with _tracker(stage, command, work, checkpoints) as tracker:
                 result = stage.run(
                     StageContext(
@@ -183,7 +183,7 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
                     )
                 )
         except BaseException:
-            _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS}")
+            _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS_FILE}")
             raise
         manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
         artifact = publish(work, command.run_dir / stage.name, manifest)
@@ -258,9 +258,9 @@ def _note_dependencies(stage: Stage, command: Command) -> None:
 
 def _keep_metrics(work: Path, place: Path) -> None:
     """Keep the curve of a failed attempt: it is what one looks at first."""
-    if (work / METRICS).is_file() and (work / METRICS).stat().st_size:
+    if (work / METRICS_FILE).is_file() and (work / METRICS_FILE).stat().st_size:
         place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(work / METRICS, place)
+        shutil.copyfile(work / METRICS_FILE, place)
 
 
 def _set_threads(threads: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
-METRICS = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 PLAIN_SECONDS, PLAIN_FRACTION, PLAIN_MINUTE = 5.0, 0.1, 60.0
 """Off a terminal, a progress line comes every tenth of the whole, at least once a minute, and never
 twice within five seconds."""
@@ -51,7 +51,7 @@ class Tracker:
         terminal: TextIO | None = None,
     ) -> None:
         # Unbuffered: one line is one write, so a killed run tears at most the last line.
-        self._file = (folder / METRICS).open("ab", buffering=0)
+        self._file = (folder / METRICS_FILE).open("ab", buffering=0)
         self._mirror = mirror
         self._progress = Progress(stage, headline, terminal or sys.stdout)
 

@@ -215,7 +215,7 @@ def buckets(lengths: Sequence[int], size: int) -> list[list[int]]:
 def left_pad(
     rows: Sequence[Sequence[int]], pad_id: int, *, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Ids [b, p] flush right and their mask, True on tokens, built from lengths."""
+    """Left-padded ids [b, p] and their mask, True on tokens, built from lengths."""
     width = max(len(row) for row in rows)
     ids = [[pad_id] * (width - len(row)) + list(row) for row in rows]
     mask = [[False] * (width - len(row)) + [True] * len(row) for row in rows]
@@ -229,7 +229,7 @@ def collate(
     pad_id: int,
     device: torch.device | str = "cpu",
 ) -> Sequences:
-    """Prompts flush right and responses flush left around one column: the timeline's layout."""
+    """Left-padded prompts and right-padded responses around one column: the timeline's layout."""
     prompt_ids, prompt_mask = left_pad(prompts, pad_id, device=device)
     reversed_responses = [sample.response[::-1] for sample in samples]
     response_ids, response_mask = (

@@ -51,10 +51,10 @@ class TextScorer:
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str = "model",
-        tell: Callable[[str], None] = print,
+        warn: Callable[[str], None] = print,
     ) -> None:
-        """`name`: what errors call it. `tell` gets a line when an answer is cut, once."""
-        self.model, self.tokenizer, self.name, self.tell = model, tokenizer, name, tell
+        """`name`: what errors call it. `warn` gets a line when an answer is cut, once."""
+        self.model, self.tokenizer, self.name, self.warn = model, tokenizer, name, warn
         self.cut = 0
         """Answers read in part so far."""
         self.decoder = hasattr(model, models.HEAD)
@@ -68,7 +68,7 @@ class TextScorer:
         revision: str | None = None,
         dtype: str = "auto",
         device: torch.device,
-        tell: Callable[[str], None] = print,
+        warn: Callable[[str], None] = print,
     ) -> Self:
         """Load a trained reward model; a decoder in `dtype`, an encoder in float32.
 
@@ -94,7 +94,7 @@ class TextScorer:
             )
         models.disable_dropout(model)
         model = model.to(device).eval().requires_grad_(False)
-        scorer = cls(model, tokenizer, name=str(path), tell=tell)
+        scorer = cls(model, tokenizer, name=str(path), warn=warn)
         if not scorer.decoder:
             scorer.model.float()
         return scorer
@@ -153,7 +153,7 @@ class TextScorer:
             range(len(text)), self.limit, key=lambda n: len(told(n)["input_ids"])
         )
         if not self.cut:
-            self.tell(
+            self.warn(
                 f"warning: {self.name} reads {self.limit} tokens, and with an answer a "
                 f"conversation has {len(whole['input_ids'])} in its words: such answers are scored "
                 "as far as it reads; lower max_new_tokens"

@@ -12,43 +12,43 @@ from align.errors import ConfigError
 from align.models import load as models
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.runs.contract import StageContext
-from stages.support.base import Base
-from stages.support.scoring import Scoring
+from stages.support.reward_setup import RewardSetup
+from stages.support.training import TrainingSetup
 
 
-def build_roles(base: Base, told: Scoring) -> SharedRoles | SeparateRoles:
+def build_roles(setup: TrainingSetup, reward: RewardSetup) -> SharedRoles | SeparateRoles:
     """Policy, reference, critic and reward model: adapters on one base, or full models."""
-    context, config = base.context, base.context.recipe.ppo
+    context, config = setup.context, setup.context.recipe.ppo
     torch.manual_seed(context.seed)  # adapters start at random
-    policy = base.load()
+    policy = setup.load()
     critic = config.critic
     if critic == "auto":
-        critic = "reward" if told.scorer is None else "zero"
+        critic = "reward" if reward.scorer is None else "zero"
     kwargs: dict[str, Any] = {
-        "pad_id": base.tokenizer.pad_token_id,
-        "stop_ids": models.stop_ids(base.tokenizer, policy),
+        "pad_id": setup.tokenizer.pad_token_id,
+        "stop_ids": models.stop_ids(setup.tokenizer, policy),
         "critic": critic,
-        "reward_mean": told.mean,
-        "reward_std": told.std,
+        "reward_mean": reward.mean,
+        "reward_std": reward.std,
     }
     lora = None if config.lora is None else models.lora_config(config.lora, task="causal")
     if shared(context):
         assert lora is not None
-        adapter = told.scorer or context.parents["reward"].adapter
+        adapter = reward.scorer or context.parents["reward"].adapter
         assert adapter is not None
         return SharedRoles(policy, lora, reward_adapter=adapter, **kwargs)
     trained: PreTrainedModel | PeftModel = policy
     if config.lora is not None:
         trained = models.add_lora(policy, config.lora, task="causal")
-    scorer = told.scorer or models.load_reward_model(
+    scorer = reward.scorer or models.load_reward_model(
         context.parents["reward"].model,
-        pad_id=base.tokenizer.pad_token_id,
+        pad_id=setup.tokenizer.pad_token_id,
         dtype=context.recipe.model.dtype if lora is not None else "float32",  # the critic's start
-        device=base.device,
+        device=setup.device,
     )
-    arithmetic = base.arithmetic if lora is None else None
+    compute_dtype = setup.compute_dtype if lora is None else None
     return SeparateRoles(
-        trained, base.load(), scorer, value_lora=lora, arithmetic=arithmetic, **kwargs
+        trained, setup.load(), scorer, value_lora=lora, compute_dtype=compute_dtype, **kwargs
     )
 
 

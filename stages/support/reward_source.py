@@ -1,7 +1,7 @@
-"""Where scores come from: the reward stage, or a ready-made reward model (`ppo.reward_model`).
+"""Where scores come from: the reward stage, or an external reward model (`ppo.reward_model`).
 
-PPO, its peers and the evaluation ask the same one. Loads no heavy library: what a stage needs is
-asked also when nothing is to be done.
+PPO, its baselines and the evaluation ask the same one. Loads no heavy library: what a stage needs
+is asked also when nothing is to be done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from align.config import DataSource, ModelSource, Recipe
 
 KEY = "ppo.reward_model"
 NORMALISED_OVER = 1000
-"""Demonstrations, evenly spaced, over which mean and deviation of the score are taken."""
+"""Demonstrations, subsampled, over which mean and standard deviation of the score are taken."""
 Row = TypeVar("Row")
 
 
@@ -22,20 +22,20 @@ def parents(recipe: Recipe) -> tuple[str, ...]:
     return ("sft",) if recipe.ppo.reward_model is not None else ("sft", "reward")
 
 
-def ready_made(recipe: Recipe) -> dict[str, ModelSource]:
+def external_models(recipe: Recipe) -> dict[str, ModelSource]:
     """The reward model that the recipe names, by its key."""
     model = recipe.ppo.reward_model
     return {} if model is None else {KEY: model}
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
-    """Prompts, and the demonstrations over which a ready-made model's scores are normalised."""
+    """Prompts, and the demonstrations over which an external model's scores are normalised."""
     sources = {"prompts": recipe.data.prompts}
     if recipe.ppo.reward_model is not None and recipe.ppo.normalise_reward:
         sources["instructions"] = recipe.data.instructions
     return sources
 
 
-def evenly(rows: Sequence[Row]) -> Sequence[Row]:
-    """About NORMALISED_OVER of the rows, evenly spaced."""
+def subsample(rows: Sequence[Row]) -> Sequence[Row]:
+    """About NORMALISED_OVER of the rows, subsample spaced."""
     return rows[:: max(1, len(rows) // NORMALISED_OVER)]

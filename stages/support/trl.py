@@ -22,13 +22,13 @@ from align.errors import ConfigError, DivergedError
 from align.models import load as models
 from align.models.pretrained import quiet
 from align.runs.contract import StageContext
-from stages.support.base import Base
+from stages.support.training import TrainingSetup
 
 
 def trainer(
     trainer_class: type[Any],
     config_class: type[Any],
-    base: Base,
+    setup: TrainingSetup,
     examples: Sequence[dict[str, Any]],
     *,
     task: models.Task = "causal",
@@ -46,25 +46,25 @@ def trainer(
     """
     try:
         with quiet():  # some load a reference
-            return guarded(trainer_class)(
-                args=settings(config_class, base, defaults or {}, fixed or {}),
+            return with_finite_check(trainer_class)(
+                args=settings(config_class, setup, defaults or {}, fixed or {}),
                 train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
-                processing_class=base.tokenizer,
-                peft_config=base.adapter(task),
+                processing_class=setup.tokenizer,
+                peft_config=setup.adapter(task),
                 **kwargs,
             )
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{base.section_name}.trainer: {reason}; correct the recipe") from error
+        raise ConfigError(f"{setup.section_name}.trainer: {reason}; correct the recipe") from error
 
 
 def settings(
-    config_class: type[Any], base: Base, defaults: dict[str, Any], fixed: dict[str, Any]
+    config_class: type[Any], setup: TrainingSetup, defaults: dict[str, Any], fixed: dict[str, Any]
 ) -> Any:
     """Build TRL's configuration: our defaults, then the recipe's `trainer`, then what must hold."""
-    cuda = base.device.type == "cuda"
+    cuda = setup.device.type == "cuda"
     ours = {
-        "bf16": base.arithmetic == torch.bfloat16,
+        "bf16": setup.compute_dtype == torch.bfloat16,
         "gradient_checkpointing": False,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": cuda,
@@ -74,8 +74,8 @@ def settings(
         "save_strategy": "no",
     }
     required = {
-        "output_dir": str(base.context.out / "trainer"),
-        "seed": base.context.seed,
+        "output_dir": str(setup.context.out / "trainer"),
+        "seed": setup.context.seed,
         "use_cpu": not cuda,
         "report_to": "none",
         "logging_nan_inf_filter": False,  # the default logs a NaN loss as 0.0
@@ -83,14 +83,14 @@ def settings(
     }
     if any(field.name == "max_length" for field in dataclasses.fields(config_class)):
         required["max_length"] = None  # rows that are too long were dropped before
-    given = {} if isinstance(base.section, PPOConfig) else base.section.trainer
+    given = {} if isinstance(setup.section, PPOConfig) else setup.section.trainer
     return config_class(**(ours | defaults | given | required | fixed))
 
 
-def guarded(trainer_class: type[Any]) -> type[Any]:
+def with_finite_check(trainer_class: type[Any]) -> type[Any]:
     """A trainer that stops at the first loss that is NaN or infinite, before the weights move."""
 
-    class GuardedTrainer(trainer_class):
+    class FiniteTrainer(trainer_class):
         def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
             loss = super().training_step(*args, **kwargs)
             if not torch.isfinite(loss):
@@ -100,7 +100,7 @@ def guarded(trainer_class: type[Any]) -> type[Any]:
                 )
             return loss
 
-    return GuardedTrainer
+    return FiniteTrainer
 
 
 class TrackerCallback(TrainerCallback):
@@ -141,11 +141,11 @@ class TrackerCallback(TrainerCallback):
         )
 
 
-def fit(trainer: Trainer, base: Base) -> dict[str, float]:
+def fit(trainer: Trainer, setup: TrainingSetup) -> dict[str, float]:
     """Train to the end, feeding the tracker; return the metrics as they stood at the last log."""
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
-    callback = TrackerCallback(base.context, base.section_name)
+    callback = TrackerCallback(setup.context, setup.section_name)
     trainer.add_callback(callback)
     trainer.train()
     shutil.rmtree(str(trainer.args.output_dir), ignore_errors=True)  # TRL's working folder

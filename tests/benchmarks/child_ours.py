@@ -71,7 +71,7 @@ def build(shape: workload.Shape, job: dict[str, Any]) -> tuple[Any, PPOConfig]:
     if config.lora is None:
         scorer = workload.reward_model(shape).to(device)
         if arithmetic != torch.float32:
-            ids["arithmetic"] = arithmetic
+            ids["compute_dtype"] = arithmetic
         return SeparateRoles(base, copy.deepcopy(base), scorer, **ids), config
     lora = lora_config(config.lora, task="causal")
     with tempfile.TemporaryDirectory() as folder:

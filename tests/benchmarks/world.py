@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from align.config import DataSource, EvaluateConfig, Recipe
 from align.config.recipe import load_recipe
 from align.data import chat, load_prompts
-from align.evaluation.exam import Exam, content, read_exam
-from align.evaluation.generations import Decoding, answer
+from align.evaluation.evaluation_set import EvaluationSet, content, read_evaluation_set
+from align.evaluation.generations import GenerationSettings, answer
 from align.models import load as models
 from align.runs.artifacts import Artifact, read_artifact
 from align.scoring.rules import judge
@@ -32,7 +32,7 @@ class World:
     recipe: Recipe
     parents: dict[str, Artifact]
     tokenizer: PreTrainedTokenizerBase
-    exam: Exam
+    exam: EvaluationSet
     samples: int
 
     @classmethod
@@ -42,7 +42,7 @@ class World:
         tokenizer = models.load_tokenizer(parents["sft"].model)
         config = EvaluateConfig(max_new_tokens=recipe.ppo.max_new_tokens)
         source = DataSource(path=HELD_OUT)
-        exam = read_exam(source, tokenizer, config, limit=None, seed=PROBE_SEED)
+        exam = read_evaluation_set(source, tokenizer, config, limit=None, seed=PROBE_SEED)
         return cls(recipe, parents, tokenizer, exam, job["samples"])
 
     def prompts(self) -> list[list[int]]:
@@ -61,7 +61,7 @@ class World:
 
     def gold(self, policy: PreTrainedModel) -> dict[str, float]:
         """The rule judge's mean over answers to the held-out prompts, with the same randomness."""
-        decoding = Decoding(
+        decoding = GenerationSettings(
             pad_id=int(self.tokenizer.pad_token_id),
             stop_ids=models.stop_ids(self.tokenizer, policy),
             max_new_tokens=self.recipe.ppo.max_new_tokens,

@@ -61,7 +61,7 @@ def model():
     return Qwen3ForCausalLM(config)
 
 
-def talk(*contents):
+def conversation(*contents):
     roles = ["user", "assistant"] * len(contents)
     return [{"role": r, "content": c} for r, c in zip(roles, contents, strict=False)]
 
@@ -73,7 +73,10 @@ def world(tmp_path_factory):
         tmp_path_factory.mktemp("qwen3"), model=model(), tokenizer=tokenizer(), recipe=recipe
     )
     ultrachat = [
-        {"prompt": r["prompt"], "messages": talk(r["prompt"], r["chosen"], "And?", "That is all.")}
+        {
+            "prompt": r["prompt"],
+            "messages": conversation(r["prompt"], r["chosen"], "And?", "That is all."),
+        }
         for r in rows()
     ]
 
@@ -81,9 +84,9 @@ def world(tmp_path_factory):
         return [
             {
                 "prompt": r["prompt"],
-                "chosen": talk(r["prompt"], r["chosen"]),
-                "rejected": talk(r["prompt"], r["rejected"]),
-                "messages": talk(r["prompt"], r["chosen"]),
+                "chosen": conversation(r["prompt"], r["chosen"]),
+                "rejected": conversation(r["prompt"], r["rejected"]),
+                "messages": conversation(r["prompt"], r["chosen"]),
                 "score_chosen": 8.0,
                 "score_rejected": 4.0,
             }
@@ -131,7 +134,7 @@ def test_two_steps_of_every_stage(world, monkeypatch):
 
 
 def test_each_answer_of_a_conversation_is_encoded_as_it_would_be_sampled():
-    messages = talk("a", "first", "b", "second")
+    messages = conversation("a", "first", "b", "second")
     sequences = chat.encode_answers(tokenizer(), messages)
     for (ids, mask), turn in zip(sequences, (1, 3), strict=True):
         prompt = chat.prompt_ids(tokenizer(), messages[:turn])

@@ -1,4 +1,4 @@
-"""PPO, its peers and the evaluation on a ready-made reward model, without the reward stage."""
+"""PPO, its baselines and the evaluation on an external reward model, without the reward stage."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_ppo_and_evaluation_run_without_a_reward_stage(world, kind, lora):
         row = json.loads(line)
         answer = row["answers"]["ppo"]["greedy"]
         if answer["stopped"]:  # a text that was not cut inside a character
-            talk = [*row["prompt"], {"role": "assistant", "content": answer["text"].strip()}]
-            assert scorer.scores([talk])[0] == pytest.approx(answer["reward"], abs=1e-4)
+            messages = [*row["prompt"], {"role": "assistant", "content": answer["text"].strip()}]
+            assert scorer.scores([messages])[0] == pytest.approx(answer["reward"], abs=1e-4)
     assert not world.out("reward").exists()
     assert [stage.name for stage in pipeline.needed(recipe_of(world))] == [
         "sft",
@@ -181,7 +181,7 @@ def test_the_reward_stage_of_another_run_is_read_as_it_was_trained(world):
     folder = world.out("reward") / "model"
     tokenizer, cpu = tiny.tokenizer(), torch.device("cpu")
     loaded = models.load_reward_model(folder, pad_id=0, device=cpu)
-    ids = [chat.encode(tokenizer, talk)[0] for talk in demonstrations()]
+    ids = [chat.encode(tokenizer, messages)[0] for messages in demonstrations()]
     expected = pytest.approx(models.reward_scores(loaded, ids, pad_id=0), abs=1e-5)
     assert TextScorer.load(folder, device=cpu).scores(demonstrations()) == expected
     template = folder / "chat_template.jinja"

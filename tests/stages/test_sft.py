@@ -38,11 +38,11 @@ def test_the_loss_is_on_answers_and_stop_tokens_only(world, monkeypatch):
 def test_a_conversation_trains_each_answer_once(world, monkeypatch):
     from trl import SFTTrainer
 
-    talk = [
+    messages = [
         {"role": role, "content": text}
         for role, text in zip(["user", "assistant"] * 2, ["a", "first", "b", "second"], strict=True)
     ]
-    world.recipe["data"]["instructions"] = world.write("talk.jsonl", [{"messages": talk}])
+    world.recipe["data"]["instructions"] = world.write("messages.jsonl", [{"messages": messages}])
     seen = []
     seen_batches(monkeypatch, SFTTrainer, lambda _, inputs: seen.append(inputs["labels"][0]))
     assert world.run("sft", "trainer.max_steps=1") == 0

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from align.errors import ConfigError
 from align.maths.timeline import Sequences
-from align.models.forward import Reading
+from align.models.forward import PolicyOutputs
 
 Scorer = Callable[[Sequences], Tensor]
 """What scores instead of a model on the policy's tokens: raw scores [b], as `Roles.scores`."""
@@ -35,7 +35,7 @@ class Roles(Protocol):
     policy_value_head: nn.Linear | None
     """The critic, where it is a head on the policy's states."""
 
-    def policy_reading(self, sequences: Sequences) -> Reading:
+    def policy_outputs(self, sequences: Sequences) -> PolicyOutputs:
         """Logits of the policy that predict each response token, and the states behind them."""
         ...
 

@@ -17,10 +17,10 @@ from align.models.adapters import VALUE, base_of, merged, trainable
 from align.models.folded import fold_adapters
 from align.models.forward import (
     Critic,
-    Reading,
+    PolicyOutputs,
     computing_in,
     final_scores,
-    read,
+    policy_forward,
     response_states,
     state_values,
     trunk_of,
@@ -46,7 +46,7 @@ class SeparateRoles:
         reward_std: float = 1.0,
         critic: Critic = "reward",
         value_lora: LoraConfig | None = None,
-        arithmetic: torch.dtype | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> None:
         """Take over the models.
 
@@ -55,12 +55,12 @@ class SeparateRoles:
             critic: a copy of reward_model, one of the reference's trunk with a zero head, or no
                 model but a zero head on the policy's states.
             value_lora: the adapter of the critic's copy; None = all of it is trained.
-            arithmetic: type that the passes of all roles compute in, by autocast; None = that of
+            compute_dtype: type that the passes of all roles compute in, by autocast; None = that of
                 the weights. What is trained is float32 in any case.
         """
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, policy.device
         self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
-        self.policy, self.reference, self.arithmetic = policy, reference, arithmetic
+        self.policy, self.reference, self.compute_dtype = policy, reference, compute_dtype
         self.reward_model = reward_model
         frozen = [reference]
         if isinstance(reward_model, PreTrainedModel):
@@ -93,17 +93,17 @@ class SeparateRoles:
         self.policy_parameters, *of_trunk = (trainable(role) for role in learning)
         self.value_parameters = [*chain(*of_trunk), *self.value_head.parameters()]
 
-    def policy_reading(self, sequences: Sequences) -> Reading:
-        with self._arithmetic():
-            return read(self.policy, sequences)
+    def policy_outputs(self, sequences: Sequences) -> PolicyOutputs:
+        with self._in_compute_dtype():
+            return policy_forward(self.policy, sequences)
 
     @torch.no_grad()
     def reference_logits(self, sequences: Sequences) -> Tensor:
-        with self._arithmetic():
-            return read(self.reference, sequences).logits
+        with self._in_compute_dtype():
+            return policy_forward(self.reference, sequences).logits
 
     def values(self, sequences: Sequences, states: Tensor | None = None) -> Tensor:
-        with self._arithmetic():
+        with self._in_compute_dtype():
             if self.value_trunk is not None:
                 states = response_states(self.value_trunk, sequences)
             elif states is None:
@@ -116,12 +116,12 @@ class SeparateRoles:
         model = self.reward_model
         if not isinstance(model, PreTrainedModel):
             return model(sequences)
-        with self._arithmetic():
+        with self._in_compute_dtype():
             return final_scores(trunk_of(model), getattr(model, HEAD), sequences)
 
     @contextmanager
     def sampling(self) -> Iterator[PreTrainedModel]:
-        with self._arithmetic():
+        with self._in_compute_dtype():
             if not isinstance(self.policy, PeftModel):
                 yield self.policy
                 return
@@ -135,5 +135,5 @@ class SeparateRoles:
         """The policy, ready to be saved."""
         return self.policy
 
-    def _arithmetic(self) -> AbstractContextManager[object]:
-        return computing_in(self.arithmetic, self.device)
+    def _in_compute_dtype(self) -> AbstractContextManager[object]:
+        return computing_in(self.compute_dtype, self.device)

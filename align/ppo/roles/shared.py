@@ -18,9 +18,9 @@ from align.models.adapters import POLICY, REWARD, VALUE, add_reward_adapter, bas
 from align.models.folded import fold_adapters
 from align.models.forward import (
     Critic,
-    Reading,
+    PolicyOutputs,
     final_scores,
-    read,
+    policy_forward,
     response_states,
     state_values,
     trunk_of,
@@ -82,14 +82,14 @@ class SharedRoles:
         self.policy_parameters = self._parameters(POLICY)
         self.value_parameters = [*self._parameters(VALUE), *self.value_head.parameters()]
 
-    def policy_reading(self, sequences: Sequences) -> Reading:
+    def policy_outputs(self, sequences: Sequences) -> PolicyOutputs:
         self._activate(POLICY)
-        return read(self.model, sequences)
+        return policy_forward(self.model, sequences)
 
     @torch.no_grad()
     def reference_logits(self, sequences: Sequences) -> Tensor:
         self._activate(None)
-        return read(self.model, sequences).logits
+        return policy_forward(self.model, sequences).logits
 
     def values(self, sequences: Sequences, states: Tensor | None = None) -> Tensor:
         if self.policy_value_head is None:

@@ -1,4 +1,4 @@
-"""Every layout people have is read; every unusable row is named with its line and a remedy."""
+"""Every format people have is read; every unusable row is named with its line and a remedy."""
 
 from __future__ import annotations
 
@@ -58,31 +58,31 @@ PREFERENCES = {
 }
 
 
-@pytest.mark.parametrize("layout", INSTRUCTIONS)
-def test_instructions_of_every_layout(tmp_path, layout):
-    path = write(tmp_path / "rows.jsonl", [INSTRUCTIONS[layout] | {"family": "sums"}])
+@pytest.mark.parametrize("format", INSTRUCTIONS)
+def test_instructions_of_every_layout(tmp_path, format):
+    path = write(tmp_path / "rows.jsonl", [INSTRUCTIONS[format] | {"family": "sums"}])
     (row,) = load_instructions(source(path))
     assert row.messages == MESSAGES
     assert row.where == f"{path}:1"
     assert row.extra == {"family": "sums"}
 
 
-@pytest.mark.parametrize("layout", PREFERENCES)
-def test_preferences_of_every_layout(tmp_path, layout):
-    path = write(tmp_path / "rows.jsonl", [PREFERENCES[layout] | {"family": "sums"}])
+@pytest.mark.parametrize("format", PREFERENCES)
+def test_preferences_of_every_layout(tmp_path, format):
+    path = write(tmp_path / "rows.jsonl", [PREFERENCES[format] | {"family": "sums"}])
     (row,) = load_preferences(source(path))
     assert (row.prompt, row.chosen, row.rejected) == (MESSAGES[:1], GOOD, BAD)
     assert row.extra == {"family": "sums"}
 
 
-@pytest.mark.parametrize("layout", [*INSTRUCTIONS, "prompt"])
-def test_prompts_of_every_layout(tmp_path, layout):
-    row = INSTRUCTIONS.get(layout, {"prompt": USER, "id": 7})
+@pytest.mark.parametrize("format", [*INSTRUCTIONS, "prompt"])
+def test_prompts_of_every_layout(tmp_path, format):
+    row = INSTRUCTIONS.get(format, {"prompt": USER, "id": 7})
     path = write(tmp_path / "rows.jsonl", [row | {"checks": [{"type": "number", "value": 5}]}])
     (prompt,) = load_prompts(source(path))
     assert prompt.messages == MESSAGES[:1]
     assert prompt.checks == [{"type": "number", "value": 5}]
-    assert prompt.extra == ({"id": 7} if layout == "prompt" else {})
+    assert prompt.extra == ({"id": 7} if format == "prompt" else {})
 
 
 def test_alpaca_input_and_system_join_the_prompt(tmp_path):
@@ -257,7 +257,7 @@ def test_lines_that_are_not_json_not_utf8_or_name_a_key_twice(tmp_path):
         ("two.json", b'[{"prompt": "a", "response": "b"}]\n[1]', "1: more text after the list"),
         ("twice.csv", b"prompt,prompt,response\na,b,c\n", "1: prompt: a column given twice"),
         ("header.csv", b'prompt,"response\n', "1: not CSV"),
-        ("layout.jsonl", b'{"q": "a"}', "1: row: columns q fit no known layout; name yours"),
+        ("format.jsonl", b'{"q": "a"}', "1: row: columns q fit no known format; name yours"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(tmp_path, name, content, problem):

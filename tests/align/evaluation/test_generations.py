@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from align.evaluation import generations
-from align.evaluation.generations import Decoding, answer, kl_to_reference
+from align.evaluation.generations import GenerationSettings, answer, kl_to_reference
 from align.sampling.sampler import Sample
 from tests import tiny
 
@@ -18,9 +18,9 @@ VOCABULARY, STOP = 6, 1
 PROMPTS = [[2, 3], [4]]
 
 
-def decoding(**settings: int) -> Decoding:
+def settings(**settings: int) -> GenerationSettings:
     chosen = {"pad_id": 0, "max_new_tokens": 3, "batch_size": 4, "seed": 0} | settings
-    return Decoding(stop_ids=[STOP], **chosen)
+    return GenerationSettings(stop_ids=[STOP], **chosen)
 
 
 def logprobs(model: torch.nn.Module, ids: list[int], temperature: float = 1.0) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_the_mean_over_answers_is_the_kl_between_their_distributions(
     assert pi.sum() == pytest.approx(1.0, abs=1e-9)
     answers = [[Sample(response, response[-1] == STOP, []) for response in responses]]
     measured = kl_to_reference(
-        policy, reference, [prompt], answers, decoding(), temperature=temperature
+        policy, reference, [prompt], answers, settings(), temperature=temperature
     )
     exact = float((pi * ratio).sum())
     assert exact > 0.1
@@ -74,7 +74,7 @@ def test_kl_is_summed_over_the_answers_own_tokens(
 ) -> None:
     policy, reference = models
     answers = [[Sample([5, 2, 1], True, []), Sample([1], True, [])], [Sample([3, 3, 3], False, [])]]
-    found = kl_to_reference(policy, reference, PROMPTS, answers, decoding())
+    found = kl_to_reference(policy, reference, PROMPTS, answers, settings())
     for prompt, its, nats in zip(PROMPTS, answers, found, strict=True):
         for sample, measured in zip(its, nats, strict=True):
             exact = 0.0
@@ -88,12 +88,12 @@ def test_kl_does_not_depend_on_how_much_is_computed_at_once(
     models: tuple[torch.nn.Module, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy, reference = models
-    answers = answer(policy, PROMPTS, decoding(), temperature=1.0, samples=5)
-    whole = kl_to_reference(policy, reference, PROMPTS, answers, decoding())
+    answers = answer(policy, PROMPTS, settings(), temperature=1.0, samples=5)
+    whole = kl_to_reference(policy, reference, PROMPTS, answers, settings())
     monkeypatch.setattr(generations, "LOGITS_AT_ONCE", 1)
-    pieces = kl_to_reference(policy, reference, PROMPTS, answers, decoding())
+    pieces = kl_to_reference(policy, reference, PROMPTS, answers, settings())
     assert np.array(pieces) == pytest.approx(np.array(whole), rel=1e-4)
-    itself = kl_to_reference(policy, policy, PROMPTS, answers, decoding())
+    itself = kl_to_reference(policy, policy, PROMPTS, answers, settings())
     assert np.array(itself) == pytest.approx(np.zeros((2, 5)), abs=1e-6)
 
 
@@ -101,10 +101,10 @@ def test_each_prompt_gets_its_samples_and_greedy_repeats_itself(
     models: tuple[torch.nn.Module, torch.nn.Module],
 ) -> None:
     policy = models[0]
-    sampled = answer(policy, PROMPTS, decoding(max_new_tokens=8), temperature=1.0, samples=6)
+    sampled = answer(policy, PROMPTS, settings(max_new_tokens=8), temperature=1.0, samples=6)
     assert [len(its) for its in sampled] == [6, 6]
     assert len({tuple(sample.response) for sample in sampled[0]}) > 1
-    greedy = answer(policy, PROMPTS, decoding(), temperature=0.0, samples=2)
+    greedy = answer(policy, PROMPTS, settings(), temperature=0.0, samples=2)
     for prompt, its in zip(PROMPTS, greedy, strict=True):
         assert its[0] == its[1]
         assert its[0].response[0] == int(logprobs(policy, prompt).argmax())

@@ -31,8 +31,8 @@ def test_response_tokens_go_out_row_after_row_and_come_back_to_their_places():
     sequences = drawn()
     tokens = sequences.response_tokens
     assert tokens.tolist() == [21, 22, 23, STOP, 11, 12, STOP]
-    laid_out = sequences.laid_out(tokens.float())
-    assert laid_out.tolist() == [[21, 22, 23, STOP], [11, 12, STOP, 0]]
+    scatter_to_padded = sequences.scatter_to_padded(tokens.float())
+    assert scatter_to_padded.tolist() == [[21, 22, 23, STOP], [11, 12, STOP, 0]]
 
 
 def test_selecting_rows_drops_the_columns_that_are_padding_in_all_of_them():

@@ -12,9 +12,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from align.maths.timeline import Sequences
 from align.models.forward import (
     final_scores,
-    flush_left,
-    read,
+    policy_forward,
     response_states,
+    right_padded,
     state_values,
     trunk_of,
     value_head,
@@ -58,7 +58,7 @@ def test_values_are_read_one_column_before_their_token_and_scores_at_the_last():
 
 def test_a_model_is_fed_rows_flush_left_and_no_wider_than_the_longest():
     """The rows are 3 + 5, 1 + 1 and 6 + 3 tokens; the last token predicts nothing and stays out."""
-    fed = flush_left(tiny_roles.widened(tiny_roles.sequences((5, 1, 3)), left=2, right=3))
+    fed = right_padded(tiny_roles.widened(tiny_roles.sequences((5, 1, 3)), left=2, right=3))
     assert fed.input_ids.shape == (3, 8)
     assert fed.input_ids[0].tolist()[:3] == tiny_roles.PROMPTS[0]
     assert fed.input_ids[1].tolist() == [7, 1, *[tiny_roles.PAD] * 6]
@@ -76,7 +76,7 @@ def test_the_head_computes_logits_for_response_tokens_only(build):
     model.get_output_embeddings().register_forward_hook(
         lambda _, inputs, output: seen.append(tuple(output.shape))
     )
-    logits = read(model, tiny_roles.sequences((5, 1, 3))).logits
+    logits = policy_forward(model, tiny_roles.sequences((5, 1, 3))).logits
     assert seen == [tuple(logits.shape)] == [(9, 300)]
     full = model(torch.tensor([[5, 9, 40]])).logits
     assert full.shape == (1, 3, 300)  # and the model is left as it was
@@ -93,7 +93,7 @@ def test_what_a_model_does_to_its_logits_stays():
     model = Gemma2ForCausalLM(config).eval()
     batch = tiny_roles.sequences((5,))
     with torch.no_grad():
-        logits = read(model, batch).logits
+        logits = policy_forward(model, batch).logits
         alone = model(batch.input_ids).logits[0, batch.prompt_width - 1 : -1]
     torch.testing.assert_close(logits, alone, rtol=1e-5, atol=1e-5)
     assert 2 < logits.abs().max() < 3
@@ -106,7 +106,7 @@ def test_a_batch_reads_as_each_sequence_does_alone(build):
     head = value_head(scorer.score, mean=0.5, std=2.0)
     batch = tiny_roles.sequences()
     with torch.no_grad():
-        logits = read(model, batch).logits
+        logits = policy_forward(model, batch).logits
         values = values_of(trunk_of(scorer), head, batch)
         scores = final_scores(trunk_of(scorer), scorer.score, batch)
         start = 0
@@ -133,7 +133,7 @@ def test_padding_on_either_side_changes_nothing(build, pads):
     mask, width = batch.response_mask, batch.response_width
     with torch.no_grad():
         pairs = [
-            (read(model, each).logits for each in (batch, padded)),
+            (policy_forward(model, each).logits for each in (batch, padded)),
             (
                 values_of(trunk_of(scorer), scorer.score, each)[:, :width][mask]
                 for each in (batch, padded)

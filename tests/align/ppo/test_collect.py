@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig
 
 from align.ppo import train as ppo
-from align.ppo.train import estimate, measure, score, shape
+from align.ppo.train import estimate_advantages, measure, score, shape_rewards
 from align.sampling.sampler import Sample, collate
 from tests import tiny, tiny_roles
 from tests.oracles import maths as oracle
@@ -97,14 +97,14 @@ def test_micro_batches_do_not_change_what_is_collected():
 
 def counted(roles) -> list[int]:
     """Response tokens of each pass of the policy outside sampling, as they come."""
-    passes, plain = [], roles.policy_reading
+    passes, plain = [], roles.policy_outputs
 
-    def policy_reading(sequences):
+    def policy_outputs(sequences):
         found = plain(sequences)
         passes.append(len(found.logits))
         return found
 
-    roles.policy_reading = policy_reading
+    roles.policy_outputs = policy_outputs
     return passes
 
 
@@ -148,7 +148,9 @@ def test_tokens_weigh_as_likely_as_the_sampler_had_made_them_up_to_the_cap():
     measured = found.measured._replace(sampled=found.measured.logprobs - shift)
     weighted = tiny_roles.config(importance_cap=1.2)
     rewards = torch.zeros_like(measured.logprobs)
-    plain, other = (estimate(rewards, measured, found.sequences, c) for c in (config, weighted))
+    plain, other = (
+        estimate_advantages(rewards, measured, found.sequences, c) for c in (config, weighted)
+    )
     weights = torch.where(shift > 0, 1.2, math.exp(-0.4))
     torch.testing.assert_close(other.advantages, plain.advantages * weights, rtol=1e-5, atol=1e-6)
     assert torch.equal(other.returns, plain.returns)
@@ -160,7 +162,7 @@ def test_in_bfloat16_the_samplers_rounding_is_reported_and_is_no_change_of_polic
     config = tiny_roles.config(
         iterations=1, epochs=1, minibatches=1, micro_batch_size=12, max_new_tokens=24
     )
-    roles = tiny_roles.separate(lambda: tiny.llama(hidden_size=128), arithmetic=torch.bfloat16)
+    roles = tiny_roles.separate(lambda: tiny.llama(hidden_size=128), compute_dtype=torch.bfloat16)
     ppo.train(roles, PROMPTS, config, tracker=log, seed=0)
     (row,) = log.rows
     assert row["ppo/sampler/gap_mean"] > 1e-3
@@ -252,7 +254,9 @@ def test_the_kl_price_is_in_the_reward():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator()))
     found = collect(roles, config)
     mask = found.sequences.response_mask
-    free, priced = (shape(found.scores, found.measured, mask, config, kl_coef=k) for k in (0, 0.5))
+    free, priced = (
+        shape_rewards(found.scores, found.measured, mask, config, kl_coef=k) for k in (0, 0.5)
+    )
     log_ratio = found.measured.logprobs - found.measured.ref_logprobs
     torch.testing.assert_close((free - priced)[mask], 0.5 * log_ratio[mask], rtol=1e-4, atol=1e-6)
     assert log_ratio[mask].min() < 0 < log_ratio[mask].max()
@@ -263,8 +267,10 @@ def test_rewards_are_whitened_about_their_mean_if_asked():
     roles = tiny_roles.separate()
     found = collect(roles, tiny_roles.config())
     mask, arguments = found.sequences.response_mask, (found.scores, found.measured)
-    plain = shape(*arguments, mask, tiny_roles.config(), kl_coef=0.1)[mask]
-    white = shape(*arguments, mask, tiny_roles.config(whiten_rewards=True), kl_coef=0.1)[mask]
+    plain = shape_rewards(*arguments, mask, tiny_roles.config(), kl_coef=0.1)[mask]
+    white = shape_rewards(*arguments, mask, tiny_roles.config(whiten_rewards=True), kl_coef=0.1)[
+        mask
+    ]
     assert white.mean().item() == pytest.approx(plain.mean().item(), abs=1e-5)
     assert white.var(correction=0).item() == pytest.approx(1, abs=1e-4)
     assert plain.var().item() < 0.9
@@ -274,7 +280,7 @@ def test_gamma_and_lambda_reach_the_returns():
     roles = tiny_roles.separate()
     config = tiny_roles.config(gamma=0.5, gae_lambda=0.7, whiten_advantages=False)
     found = collect(roles, config)
-    rewards = shape(
+    rewards = shape_rewards(
         found.scores, found.measured, found.sequences.response_mask, config, kl_coef=0.1
     )
     lengths = [len(each.response) for each in found.samples]

@@ -88,7 +88,7 @@ def test_steps_are_averaged_maxima_kept_and_the_first_step_told_apart():
         {"policy/loss": 1.0, "policy/clip_fraction": 0.0, "policy/ratio_gap_max": 3.0},
         {"policy/loss": 2.0, "policy/clip_fraction": 0.5, "policy/ratio_gap_max": 1.0},
     ]
-    summary = ppo_metrics.summarise([step | {"policy/grad_norm": 4.0} for step in steps])
+    summary = ppo_metrics.average_steps([step | {"policy/grad_norm": 4.0} for step in steps])
     assert summary["ppo/policy/loss"] == 1.5
     assert summary["ppo/policy/ratio_gap_max"] == 3.0
     assert summary["ppo/optimiser/grad_norm"] == 4.0

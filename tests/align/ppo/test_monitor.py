@@ -1,4 +1,4 @@
-"""The watch: an alarm is told when it begins and when it is over, and is remembered."""
+"""The monitor: an alarm is told when it begins and when it is over, and is remembered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from align.errors import DivergedError
 from align.ppo import train as ppo
-from align.ppo.monitor import CALM, Watch
+from align.ppo.monitor import CALM, Monitor
 from align.ppo.probe import GoldProbe, Question
 from align.runs.tracking import Tracker, read_metrics
 from tests import tiny_roles
@@ -27,18 +27,18 @@ def config(**settings):
     return tiny_roles.config(**(defaults | settings))
 
 
-def walk(watch, gaps, *, first=1):
-    """Let a watch see iterations with these gaps between sampler and trainer."""
+def walk(monitor, gaps, *, first=1):
+    """Let a monitor see iterations with these gaps between sampler and trainer."""
     log = Log()
     log.rows = [{}] * (first - 1)
     for iteration, gap in enumerate(gaps, start=first):
-        watch.record(log, iteration, rows()[0] | {GAP: gap})
+        monitor.record(log, iteration, rows()[0] | {GAP: gap})
     return log.rows[first - 1 :]
 
 
 def test_an_alarm_is_told_once_when_it_begins_and_once_when_it_is_over():
     told = []
-    logged = walk(Watch(config(), tell=told.append), [0, 1, 1, 0, 1, *[0] * (CALM + 2), 1])
+    logged = walk(Monitor(config(), warn=told.append), [0, 1, 1, 0, 1, *[0] * (CALM + 2), 1])
     levels = [row.get("ppo/alarm/sampler_gap") for row in logged]
     assert levels == [None, *[1.0] * (3 + CALM), 0.0, None, None, 1.0]
     assert len(told) == 3
@@ -52,11 +52,11 @@ def test_an_alarm_is_told_once_when_it_begins_and_once_when_it_is_over():
 def test_what_the_watch_remembers_survives_json_and_goes_on_alike():
     gaps = [0, 1, 1, 0, 0, 0, 0, 1, 0]
     whole, told = [], []
-    expected = walk(Watch(config(), tell=whole.append), gaps)
-    first = Watch(config(), tell=told.append)
+    expected = walk(Monitor(config(), warn=whole.append), gaps)
+    first = Monitor(config(), warn=told.append)
     before = walk(first, gaps[:5])
-    second = Watch(config(), tell=told.append)
-    second.restore(json.loads(json.dumps(first.memory())))
+    second = Monitor(config(), warn=told.append)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert before + walk(second, gaps[5:], first=6) == expected
     assert told == whole
 
@@ -64,10 +64,10 @@ def test_what_the_watch_remembers_survives_json_and_goes_on_alike():
 def test_stop_ends_the_run_after_its_metrics_were_written():
     """P32."""
     told, log = [], Log()
-    watch = Watch(config(on_alarm="stop"), tell=told.append)
-    watch.record(log, 1, rows()[0])
+    monitor = Monitor(config(on_alarm="stop"), warn=told.append)
+    monitor.record(log, 1, rows()[0])
     with pytest.raises(DivergedError, match="on_alarm=stop and the alarm sampler_gap began at it"):
-        watch.record(log, 2, rows()[0] | {GAP: 1.0})
+        monitor.record(log, 2, rows()[0] | {GAP: 1.0})
     assert log.rows[1]["ppo/alarm/sampler_gap"] == 1.0
     assert len(told) == 1
     assert DivergedError.exit_code == 4
@@ -75,14 +75,14 @@ def test_stop_ends_the_run_after_its_metrics_were_written():
 
 def test_a_metric_that_is_in_no_table_is_refused():
     with pytest.raises(AssertionError, match="ppo/new"):
-        Watch(config()).record(Log(), 1, rows()[0] | {"ppo/new": 1.0})
+        Monitor(config()).record(Log(), 1, rows()[0] | {"ppo/new": 1.0})
 
 
 def test_alarms_stand_in_metrics_jsonl_and_above_the_progress(tmp_path, capsys):
     with Tracker(tmp_path, "ppo") as tracker:
-        watch = Watch(config(), tell=tracker.note)
+        monitor = Monitor(config(), warn=tracker.note)
         for iteration, gap in enumerate((0, 1), start=1):
-            watch.record(tracker, iteration, rows()[0] | {GAP: gap})
+            monitor.record(tracker, iteration, rows()[0] | {GAP: gap})
     first, second = read_metrics(tmp_path / "metrics.jsonl")
     assert "ppo/alarm/sampler_gap" not in first
     assert second["ppo/alarm/sampler_gap"] == 1.0
@@ -121,7 +121,7 @@ def test_early_stop_takes_the_first_step_that_is_too_far():
 def test_a_gradient_that_is_not_a_number_reaches_no_weight():
     """P32: losses are finite, one gradient is not; the policy keeps every weight."""
     roles, settings = tiny_roles.separate(), tiny_roles.config()
-    plain = roles.policy_reading
+    plain = roles.policy_outputs
 
     def poisoned(sequences):
         found = plain(sequences)
@@ -129,7 +129,7 @@ def test_a_gradient_that_is_not_a_number_reaches_no_weight():
             found.logits.register_hook(lambda gradient: gradient * float("nan"))
         return found
 
-    roles.policy_reading = poisoned
+    roles.policy_outputs = poisoned
     before = [parameter.detach().clone() for parameter in roles.policy_parameters]
     with pytest.raises(DivergedError, match="policy grad_norm=nan, so the step was not taken"):
         ppo.train(roles, PROMPTS, settings, tracker=Log(), seed=0)
@@ -145,9 +145,9 @@ def test_a_resumed_run_goes_on_with_its_alarms_and_its_best_probe():
         log.rows = [{}] * first
         settings = tiny_roles.config(iterations=4, learning_rate=0.1, probe_every=1)
         probe = GoldProbe(roles, [Question([5, 7], [CHECK])] * 2, settings, decode=words)
-        watch = Watch(settings, probe, tell=told.append)
+        monitor = Monitor(settings, probe, warn=told.append)
         ppo.train(
-            roles, PROMPTS, settings, tracker=log, seed=0, checkpoints=checkpoints, watch=watch
+            roles, PROMPTS, settings, tracker=log, seed=0, checkpoints=checkpoints, monitor=monitor
         )
         return log.rows[1:], told
 

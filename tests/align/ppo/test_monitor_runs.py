@@ -12,7 +12,7 @@ import torch
 from align.errors import DivergedError
 from align.maths.logprobs import entropy
 from align.ppo import train as ppo
-from align.ppo.monitor import Watch
+from align.ppo.monitor import Monitor
 from align.sampling.sampler import ModelSampler
 from tests import tiny, tiny_roles
 from tests.tiny_roles import PROMPTS, Log
@@ -21,7 +21,7 @@ SMALL = partial(tiny.llama, vocab_size=40)
 SMALL_PROMPTS = [[5, 9, 30], [7], [8, 20, 31, 4], [11, 12]]
 
 
-def run(roles, *, prompts=PROMPTS, watch=None, **settings):
+def run(roles, *, prompts=PROMPTS, monitor=None, **settings):
     """Names of the alarms of a run, each with the iteration in which it first began."""
     defaults = {
         "iterations": 10,
@@ -34,8 +34,8 @@ def run(roles, *, prompts=PROMPTS, watch=None, **settings):
     }
     config = tiny_roles.config(**(defaults | settings))
     log = Log()
-    watch = watch(config) if watch else Watch(config, tell=lambda line: None)
-    ppo.train(roles, prompts, config, tracker=log, seed=0, watch=watch)
+    monitor = monitor(config) if monitor else Monitor(config, warn=lambda line: None)
+    ppo.train(roles, prompts, config, tracker=log, seed=0, monitor=monitor)
     begun: dict[str, int] = {}
     for iteration, row in enumerate(log.rows, start=1):
         for key in row:
@@ -107,14 +107,14 @@ def test_a_sampler_that_never_gets_the_new_weights_makes_kl_negative():
 def test_an_update_that_computes_other_logprobs_is_found_in_the_first_iteration():
     """P3: a temperature of 1.01 that the measurement lacks."""
     roles = rewarded(share_above_half)
-    plain = roles.policy_reading
+    plain = roles.policy_outputs
 
     def warmer(batch):
         found = plain(batch)
         heat = 1.01 if torch.is_grad_enabled() else 1
         return found._replace(logits=found.logits / heat)
 
-    roles.policy_reading = warmer
+    roles.policy_outputs = warmer
     assert run(roles, iterations=2)["ratio_off"] == 1
 
 

@@ -126,7 +126,7 @@ def test_the_critic_learns_a_linear_value():
         Optimisers.of(roles, config),
         config,
         generator=generator(),
-        policy_too=False,
+        train_policy=False,
     )
     with torch.no_grad():
         values = roles.values(rollout.sequences)
@@ -140,7 +140,7 @@ def test_a_score_that_is_not_a_number_stops_the_run_before_any_step():
     before = weights([*roles.policy_parameters, *roles.value_parameters])
     raw = roles.scores
     roles.scores = lambda sequences: raw(sequences) / 0 * 0
-    with pytest.raises(DivergedError, match="score that is not a number"):
+    with pytest.raises(DivergedError, match="score that is not finite"):
         ppo.train(roles, PROMPTS, tiny_roles.config(), tracker=Log(), seed=0)
     assert moved([*roles.policy_parameters, *roles.value_parameters], before) == 0
 

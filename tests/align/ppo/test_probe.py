@@ -9,7 +9,7 @@ import pytest
 from align.data import Prompt
 from align.errors import DataError
 from align.ppo import train as ppo
-from align.ppo.monitor import Watch
+from align.ppo.monitor import Monitor
 from align.ppo.probe import GoldProbe, Question, hold_back
 from tests import tiny_roles
 from tests.align.ppo.test_monitor_runs import (
@@ -45,12 +45,14 @@ def prompts(count, *, checked=True, repeat=1):
 def test_a_reward_against_the_checks_raises_the_alarm():
     """P32: the reward counts token 30, the checks forbid it: gold falls while the reward rises."""
 
-    def watch(config):
+    def monitor(config):
         roles_probe = GoldProbe(roles, QUESTIONS, config, decode=words)
-        return Watch(config, roles_probe, tell=lambda line: None)
+        return Monitor(config, roles_probe, warn=lambda line: None)
 
     roles = rewarded(count_of_30, SMALL, stop_ids=[1, 2, 3, 4])
-    begun = run(roles, prompts=SMALL_PROMPTS, watch=watch, iterations=9, probe_every=2, **KILLING)
+    begun = run(
+        roles, prompts=SMALL_PROMPTS, monitor=monitor, iterations=9, probe_every=2, **KILLING
+    )
     assert begun["gold_falls"] in (3, 5, 7, 9)
 
 
@@ -68,7 +70,7 @@ def test_a_probe_is_compared_with_the_best_one_prompt_by_prompt(monkeypatch):
     assert second["ppo/probe/gold_change"] == 0.25  # (0 + 0 + 1 + 0) / 4
     assert second["ppo/probe/gold_change_error"] == pytest.approx(0.25)  # .5 / √4
     restored = GoldProbe(None, QUESTIONS, probe.config, decode=words)
-    restored.restore(json.loads(json.dumps(probe.memory())))
+    restored.load_state_dict(json.loads(json.dumps(probe.state_dict())))
     monkeypatch.setattr(restored, "_answers", lambda: next(more))
     third = restored(9)
     assert third["ppo/probe/gold_change"] == -0.5  # (−1 + 0 − 1 + 0) / 4
@@ -90,7 +92,7 @@ def test_the_probe_changes_no_number_of_training():
         config = tiny_roles.config(iterations=3, probe_every=1)
         probe = GoldProbe(roles, QUESTIONS, config, decode=words) if probing else None
         log = Log()
-        ppo.train(roles, PROMPTS, config, tracker=log, seed=0, watch=Watch(config, probe))
+        ppo.train(roles, PROMPTS, config, tracker=log, seed=0, monitor=Monitor(config, probe))
         found.append([{k: v for k, v in row.items() if "/probe/" not in k} for row in log.rows])
         assert any("ppo/probe/gold" in row for row in log.rows) is probing
     assert found[0] == found[1]

@@ -51,7 +51,7 @@ def test_the_first_gradient_is_that_of_reinforce():
     update(roles, rollout, optimisers, config, generator=generator())
     got = torch.cat([p.grad.flatten() for p in roles.policy_parameters])
     roles.policy.zero_grad()
-    logits = roles.policy_reading(rollout.sequences).logits
+    logits = roles.policy_outputs(rollout.sequences).logits
     tokens, advantages = (
         each[rollout.response_mask] for each in (rollout.sequences.response_ids, rollout.advantages)
     )
@@ -146,9 +146,9 @@ def test_the_clips_of_the_recipe_reach_their_losses():
     policy_loss = oracle.ppo_policy_loss(
         now.logprobs.tolist(), old, rollout.advantages.tolist(), lengths, 0.1, 1.2
     )
-    spread = rollout.returns[rollout.response_mask].std(correction=0).item()
+    returns_std = rollout.returns[rollout.response_mask].std(correction=0).item()
     value_loss = oracle.ppo_value_loss(
-        now.values.tolist(), values, rollout.returns.tolist(), lengths, 0.05 * spread
+        now.values.tolist(), values, rollout.returns.tolist(), lengths, 0.05 * returns_std
     )
     assert step["policy/loss"] == pytest.approx(policy_loss, rel=1e-4)
     assert step["value/loss"] == pytest.approx(value_loss, rel=1e-4)

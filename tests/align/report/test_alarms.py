@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from align.ppo.alarms import RULES
-from align.ppo.monitor import Watch
+from align.ppo.monitor import Monitor
 from align.report.alarms import stage_alarms
 from align.report.render import render
 from tests import summaries, tiny_roles
@@ -14,12 +14,12 @@ from tests.tiny_roles import Log
 
 
 def logged(lengths, gaps):
-    """Rows of metrics.jsonl as a watch writes them."""
+    """Rows of metrics.jsonl as a monitor writes them."""
     config = tiny_roles.config(iterations=40, rollout_batch_size=100, max_new_tokens=40)
-    watch, log = Watch(config, tell=lambda line: None), Log()
+    monitor, log = Monitor(config, warn=lambda line: None), Log()
     for iteration, (length, gap) in enumerate(zip(lengths, gaps, strict=True), start=1):
         changed = {"ppo/response/length": length, "ppo/sampler/gap_mean": gap}
-        watch.record(log, iteration, rows()[0] | {"ppo/policy/steps": 4} | changed)
+        monitor.record(log, iteration, rows()[0] | {"ppo/policy/steps": 4} | changed)
     return [{"step": step, "time": 0.0} | row for step, row in enumerate(log.rows, start=1)]
 
 

@@ -116,7 +116,7 @@ def test_the_engine_gets_plain_weights_with_the_adapter_folded_in(dtype):
 
 def test_an_engine_of_bfloat16_arithmetic_computes_in_bfloat16(vllm):
     """Weights stay float32 for the trainer; P3: the gap is rounding, and PPO measures afresh."""
-    log, roles = Log(), tiny_roles.separate(arithmetic=torch.bfloat16)
+    log, roles = Log(), tiny_roles.separate(compute_dtype=torch.bfloat16)
     config = tiny_roles.config(iterations=1, sampler="vllm", importance_cap=2.0)
     ppo.train(roles, PROMPTS, config, tracker=log, seed=0)
     assert vllm.LLM.started[0].settings["dtype"] == "bfloat16"

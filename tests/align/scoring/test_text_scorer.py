@@ -19,7 +19,7 @@ PAIRS = [
 ]
 
 
-def talk(question: str, answer: str) -> list[dict[str, str]]:
+def conversation(question: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
@@ -33,7 +33,7 @@ def plain_score(scorer: TextScorer, **inputs: list[int]) -> float:
 def test_a_decoder_reads_what_its_own_template_writes_to_the_last_token():
     """P31: the ids of plain `apply_chat_template`, and the score of plain transformers on them."""
     scorer = tiny_scorers.scorer("decoder")
-    conversations = [talk(*pair) for pair in PAIRS[:2]]
+    conversations = [conversation(*pair) for pair in PAIRS[:2]]
     scores = scorer.scores(conversations)
     for messages, score in zip(conversations, scores, strict=True):
         ids = scorer.tokenizer.apply_chat_template(messages)["input_ids"]
@@ -47,7 +47,7 @@ def test_a_reward_model_of_this_pipeline_is_read_at_the_stop_token_it_was_traine
     """P31, R1: the ids that the reward stage trains on, whatever the template writes after them."""
     folder, tokenizer = tiny_scorers.save(tmp_path, "decoder", **{SCORE_AT: STOP})
     scorer = TextScorer.load(folder, device=CPU)
-    for messages in (talk(*pair) for pair in PAIRS):
+    for messages in (conversation(*pair) for pair in PAIRS):
         prompt = chat.prompt_ids(tokenizer, messages[:-1])
         trained = prompt + chat.response_ids(tokenizer, messages[:-1], messages[-1]["content"])
         assert scorer.encode(messages) == {"input_ids": trained}
@@ -59,11 +59,11 @@ def test_a_reward_model_of_this_pipeline_is_read_at_the_stop_token_it_was_traine
 def test_an_encoder_reads_question_and_answer_and_answers_through_its_pooled_head():
     """P31: [CLS] question [SEP] answer [SEP] with its segments, as plain transformers scores it."""
     scorer = tiny_scorers.scorer("encoder")
-    conversations = [talk(*pair) for pair in PAIRS[:2]]
+    conversations = [conversation(*pair) for pair in PAIRS[:2]]
     scores = scorer.scores(conversations)
     for pair, score in zip(PAIRS[:2], scores, strict=True):
         inputs = scorer.tokenizer(*pair)
-        assert scorer.encode(talk(*pair)) == dict(inputs)
+        assert scorer.encode(conversation(*pair)) == dict(inputs)
         assert inputs["token_type_ids"][-1] == 1
         assert plain_score(scorer, **inputs) == pytest.approx(score, abs=1e-5)
     assert abs(scores[0] - scores[1]) > 0.01
@@ -75,7 +75,7 @@ def test_an_encoder_with_a_template_reads_what_that_writes():
     scorer.tokenizer.chat_template = (
         "[CLS]{% for m in messages %}{{ m['content'] }}[SEP]{% endfor %}"
     )
-    messages = talk(*PAIRS[1])
+    messages = conversation(*PAIRS[1])
     ids = scorer.tokenizer.apply_chat_template(messages)["input_ids"]
     assert ids[0] == scorer.tokenizer.cls_token_id
     assert scorer.encode(messages) == {"input_ids": ids}
@@ -90,11 +90,11 @@ def test_control_tokens_in_a_message_stay_text(kind):
     scorer = tiny_scorers.scorer(kind)
     special = set(scorer.tokenizer.all_special_ids)
     quiet, loud = (
-        [token for token in scorer.encode(talk(*pair))["input_ids"] if token in special]
+        [token for token in scorer.encode(conversation(*pair))["input_ids"] if token in special]
         for pair in (("Is it?", "No."), PAIRS[2])
     )
     assert quiet == loud
-    text = scorer.tokenizer.decode(scorer.encode(talk(*PAIRS[2]))["input_ids"])
+    text = scorer.tokenizer.decode(scorer.encode(conversation(*PAIRS[2]))["input_ids"])
     assert ("</s> or" if kind == "decoder" else "[ sep ] the end") in text
 
 
@@ -102,7 +102,12 @@ def test_control_tokens_in_a_message_stay_text(kind):
 def test_a_batch_scores_as_each_conversation_does_alone(kind):
     """Ragged, in any order, in any batch size: to 1e-5."""
     scorer = tiny_scorers.scorer(kind)
-    conversations = [talk(*PAIRS[2]), talk(*PAIRS[0]), talk(*PAIRS[1]), talk("a", "b")]
+    conversations = [
+        conversation(*PAIRS[2]),
+        conversation(*PAIRS[0]),
+        conversation(*PAIRS[1]),
+        conversation("a", "b"),
+    ]
     alone = [scorer.scores([each])[0] for each in conversations]
     for size in (1, 2, 4):
         assert scorer.scores(conversations, batch_size=size) == pytest.approx(alone, abs=1e-5)
@@ -112,7 +117,7 @@ def test_a_batch_scores_as_each_conversation_does_alone(kind):
 def test_what_fits_is_counted_in_the_reward_models_own_tokens(kind):
     scorer = tiny_scorers.scorer(kind)
     assert scorer.limit == {"decoder": 128, "encoder": 96}[kind]
-    fitting, long = talk("Hello", "5"), talk("Hello", "5 + " * 100)
+    fitting, long = conversation("Hello", "5"), conversation("Hello", "5 + " * 100)
     assert scorer.fits(fitting)
     assert scorer.fits(fitting, room=scorer.limit - scorer.length(fitting))
     assert not scorer.fits(fitting, room=scorer.limit - scorer.length(fitting) + 1)
@@ -123,14 +128,14 @@ def test_what_fits_is_counted_in_the_reward_models_own_tokens(kind):
 def test_an_answer_beyond_the_limit_is_scored_as_the_longest_beginning_that_fits(kind):
     """A sampled answer ends no run; what is cut is told once, and all else scores as ever."""
     scorer, told = tiny_scorers.scorer(kind), []
-    scorer.tell = told.append
+    scorer.warn = told.append
     answer = "서울 5 + " * 40
-    beginnings = [talk("Hello", answer[:n]) for n in range(len(answer))]
+    beginnings = [conversation("Hello", answer[:n]) for n in range(len(answer))]
     longest = next(each for each in reversed(beginnings) if scorer.fits(each))
-    fitting = talk(*PAIRS[0])
+    fitting = conversation(*PAIRS[0])
     expected = [scorer.scores([each])[0] for each in (longest, fitting, longest)]
     assert not told
-    batch = [talk("Hello", answer), fitting, talk("Hello", answer)]
+    batch = [conversation("Hello", answer), fitting, conversation("Hello", answer)]
     assert scorer.scores(batch) == pytest.approx(expected, abs=1e-5)
     assert scorer.cut == 2
     (line,) = told
@@ -143,7 +148,7 @@ def test_a_prompt_that_leaves_no_room_for_any_answer_is_an_error(kind):
     scorer = tiny_scorers.scorer(kind)
     told = rf"reads {scorer.limit} tokens, and a prompt has \d+ in its words; shorten the prompts"
     with pytest.raises(ConfigError, match=told):
-        scorer.scores([talk(*PAIRS[0]), talk("5 + " * 100, "5")])
+        scorer.scores([conversation(*PAIRS[0]), conversation("5 + " * 100, "5")])
 
 
 def test_the_limit_is_the_smaller_of_the_models_and_the_tokenizers():
@@ -156,9 +161,9 @@ def test_the_limit_is_the_smaller_of_the_models_and_the_tokenizers():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_reward_model_is_loaded_frozen_and_scores_the_same(kind, tmp_path):
     folder, _ = tiny_scorers.save(tmp_path, kind)
-    expected = tiny_scorers.scorer(kind).scores([talk(*PAIRS[0])])
+    expected = tiny_scorers.scorer(kind).scores([conversation(*PAIRS[0])])
     loaded = TextScorer.load(folder, device=CPU)
-    assert loaded.scores([talk(*PAIRS[0])]) == pytest.approx(expected, abs=1e-6)
+    assert loaded.scores([conversation(*PAIRS[0])]) == pytest.approx(expected, abs=1e-6)
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
     dtype = TextScorer.load(folder, dtype="bfloat16", device=CPU).model.dtype
     assert dtype == {"decoder": torch.bfloat16, "encoder": torch.float32}[kind]
@@ -180,4 +185,4 @@ def test_a_decoder_without_a_template_is_refused(tmp_path):
     scorer.tokenizer = tiny_scorers.decoder_tokenizer.__wrapped__()
     scorer.tokenizer.chat_template = None
     with pytest.raises(ConfigError, match="has no chat template"):
-        scorer.encode(talk(*PAIRS[0]))
+        scorer.encode(conversation(*PAIRS[0]))

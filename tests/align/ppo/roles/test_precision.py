@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from align.models.forward import read, trunk_of
+from align.models.forward import policy_forward, trunk_of
 from align.ppo import train as ppo
 from align.ppo.optimiser import Optimisers
 from align.ppo.roles import SeparateRoles
@@ -25,10 +25,10 @@ def test_a_step_of_a_millionth_is_not_lost_in_bfloat16_arithmetic(build):
 
     In bfloat16 the nearest neighbour of .2 is 8e-4 away.
     """
-    roles = tiny_roles.separate(build, arithmetic=BF16)
+    roles = tiny_roles.separate(build, compute_dtype=BF16)
     config = tiny_roles.config(minibatches=1, epochs=1, learning_rate=1e-7, adam_eps=1e-12)
     rollout = collect(roles, config).rollout
-    assert roles.policy_reading(rollout.sequences).logits.dtype == BF16
+    assert roles.policy_outputs(rollout.sequences).logits.dtype == BF16
     before = weights(roles.policy_parameters)
     update(roles, rollout, Optimisers.of(roles, config), config, generator=generator())
     for old, new in zip(before, roles.policy_parameters, strict=True):
@@ -43,12 +43,12 @@ def test_models_that_come_in_bfloat16_are_trained_in_float32():
     """Policy and critic in full; the reference goes along, so that it is the policy's start."""
     models = (tiny.llama(), tiny.llama(), tiny_roles.reward_model())
     roles = SeparateRoles(
-        *(model.to(BF16) for model in models), pad_id=0, stop_ids=[1], arithmetic=BF16
+        *(model.to(BF16) for model in models), pad_id=0, stop_ids=[1], compute_dtype=BF16
     )
     trained = [*roles.policy_parameters, *roles.value_parameters]
     assert {parameter.dtype for parameter in trained} == {torch.float32}
     batch = tiny_roles.sequences()
-    assert torch.equal(roles.policy_reading(batch).logits, roles.reference_logits(batch))
+    assert torch.equal(roles.policy_outputs(batch).logits, roles.reference_logits(batch))
 
 
 def test_adapters_on_a_bfloat16_base_are_float32(tmp_path):
@@ -59,12 +59,12 @@ def test_adapters_on_a_bfloat16_base_are_float32(tmp_path):
     for roles in (apart, together):
         trained = [*roles.policy_parameters, *roles.value_parameters]
         assert {parameter.dtype for parameter in trained} == {torch.float32}
-        assert roles.policy_reading(tiny_roles.sequences()).logits.dtype == BF16
+        assert roles.policy_outputs(tiny_roles.sequences()).logits.dtype == BF16
 
 
 def test_the_critic_starts_as_the_reward_model_in_bfloat16_arithmetic_too():
     """P23: V at the last token is the normalised score; the heads compute in float32 (R9)."""
-    settings = {"reward_mean": 0.2, "reward_std": 1.5, "arithmetic": BF16}
+    settings = {"reward_mean": 0.2, "reward_std": 1.5, "compute_dtype": BF16}
     roles, batch = tiny_roles.separate(**settings), tiny_roles.sequences()
     at_the_end = tiny_roles.values_at_the_end(roles, batch)
     expected = (roles.scores(batch) - 0.2) / 1.5
@@ -75,19 +75,19 @@ def test_the_critic_starts_as_the_reward_model_in_bfloat16_arithmetic_too():
 
 def test_ppo_in_bfloat16_arithmetic_starts_at_its_reference():
     """P3, P29: KL 0 exactly at the start; sampler and trainer differ by rounding only."""
-    roles, log = tiny_roles.separate(arithmetic=BF16), Log()
+    roles, log = tiny_roles.separate(compute_dtype=BF16), Log()
     ppo.train(roles, PROMPTS, tiny_roles.config(minibatches=1), tracker=log, seed=0)
     first = log.rows[0]
     assert first["ppo/kl/sequence"] == 0
     assert first["ppo/sampler/gap_mean"] < 0.05
     assert first["ppo/start/clip_fraction"] == 0
     with roles.sampling() as model:
-        assert read(model, tiny_roles.sequences()).logits.dtype == BF16
+        assert policy_forward(model, tiny_roles.sequences()).logits.dtype == BF16
 
 
 @pytest.mark.filterwarnings("error")
 def test_float32_arithmetic_is_that_of_the_weights():
-    plain, named = tiny_roles.separate(), tiny_roles.separate(arithmetic=torch.float32)
+    plain, named = tiny_roles.separate(), tiny_roles.separate(compute_dtype=torch.float32)
     batch = tiny_roles.sequences()
-    assert torch.equal(named.policy_reading(batch).logits, plain.policy_reading(batch).logits)
+    assert torch.equal(named.policy_outputs(batch).logits, plain.policy_outputs(batch).logits)
     assert torch.equal(named.scores(batch), plain.scores(batch))

@@ -8,7 +8,7 @@ from peft import get_peft_model
 
 from align.errors import ConfigError
 from align.models import load as models
-from align.models.forward import read
+from align.models.forward import policy_forward
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.sampling.sampler import ModelSampler
 from tests import tiny, tiny_roles
@@ -29,7 +29,7 @@ def train_a_little(roles):
     policy = torch.optim.SGD(roles.policy_parameters, lr=0.5)
     value = torch.optim.SGD(roles.value_parameters, lr=0.05)
     for _ in range(3):
-        roles.policy_reading(batch).logits[..., 50].mean().neg().backward()
+        roles.policy_outputs(batch).logits[..., 50].mean().neg().backward()
         policy.step(), policy.zero_grad()
         roles.values(batch).square().mean().backward()
         value.step(), value.zero_grad()
@@ -43,12 +43,12 @@ def test_training_moves_policy_and_critic_and_leaves_reference_and_reward_bit_id
     """P29: log π == log π_ref bit for bit at the start; later the frozen two are as before."""
     roles, batch = make(layout, tmp_path, build), tiny_roles.sequences()
     with torch.no_grad():
-        policy, reference = roles.policy_reading(batch).logits, roles.reference_logits(batch)
+        policy, reference = roles.policy_outputs(batch).logits, roles.reference_logits(batch)
         values, scores = roles.values(batch), roles.scores(batch)
     assert torch.equal(policy, reference)
     train_a_little(roles)
     with torch.no_grad():
-        assert (roles.policy_reading(batch).logits - policy).abs().max() > 0.01
+        assert (roles.policy_outputs(batch).logits - policy).abs().max() > 0.01
         assert (roles.values(batch) - values).abs().max() > 0.001
         assert torch.equal(roles.reference_logits(batch), reference)
         assert torch.equal(roles.scores(batch), scores)
@@ -57,7 +57,7 @@ def test_training_moves_policy_and_critic_and_leaves_reference_and_reward_bit_id
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_role_sends_gradient_to_its_own_parameters_only(layout, tmp_path):
     roles, batch = make(layout, tmp_path), tiny_roles.sequences()
-    roles.policy_reading(batch).logits.square().mean().backward()
+    roles.policy_outputs(batch).logits.square().mean().backward()
     assert sum(p.grad is not None and bool(p.grad.any()) for p in roles.policy_parameters) > 0
     assert all(p.grad is None for p in roles.value_parameters)
     for parameter in roles.policy_parameters:
@@ -72,7 +72,7 @@ def test_each_role_sends_gradient_to_its_own_parameters_only(layout, tmp_path):
 def test_switching_roles_before_the_backward_pass_loses_no_gradient(tmp_path):
     """PEFT marks an adapter it leaves as frozen; a graph built before must still reach it."""
     roles, batch = tiny_roles.shared(tmp_path), tiny_roles.sequences()
-    logits, values = roles.policy_reading(batch).logits, roles.values(batch)
+    logits, values = roles.policy_outputs(batch).logits, roles.values(batch)
     roles.scores(batch)
     (logits.square().mean() + values.square().mean()).backward()
     assert all(p.grad is not None for p in (*roles.policy_parameters, *roles.value_parameters))
@@ -91,15 +91,15 @@ def test_separate_roles_may_carry_adapters_on_policy_and_critic():
     )
     assert (len(roles.policy_parameters), len(roles.value_parameters)) == (2 * 14, 2 * 14 + 2)
     batch = tiny_roles.sequences()
-    before = roles.policy_reading(batch).logits.detach()
+    before = roles.policy_outputs(batch).logits.detach()
     train_a_little(roles)
-    after = roles.policy_reading(batch).logits.detach()
+    after = roles.policy_outputs(batch).logits.detach()
     assert (after - before).abs().max() > 0.01
     assert torch.equal(roles.reference_logits(batch), before)
     with roles.sampling() as model, torch.no_grad():
-        inside = read(model, batch).logits
+        inside = policy_forward(model, batch).logits
     torch.testing.assert_close(inside, after, rtol=1e-4, atol=1e-4)
-    roles.policy_reading(batch).logits.square().mean().backward()
+    roles.policy_outputs(batch).logits.square().mean().backward()
     assert all(p.grad is not None for p in roles.policy_parameters)
 
 
@@ -177,7 +177,7 @@ def test_sampling_merges_the_adapter_and_restores_the_very_same_base(tmp_path):
     train_a_little(roles)
     before = {n: p.clone() for n, p in roles.model.named_parameters()}
     with torch.no_grad():
-        policy = roles.policy_reading(batch).logits
+        policy = roles.policy_outputs(batch).logits
     with roles.sampling() as model, torch.no_grad():
         inside = model(
             input_ids=batch.input_ids[:, :-1],
@@ -188,7 +188,7 @@ def test_sampling_merges_the_adapter_and_restores_the_very_same_base(tmp_path):
     for name, parameter in roles.model.named_parameters():
         assert torch.equal(parameter, before[name]), name
     with torch.no_grad():
-        assert torch.equal(roles.policy_reading(batch).logits, policy)
+        assert torch.equal(roles.policy_outputs(batch).logits, policy)
 
 
 def test_an_error_while_sampling_restores_the_base_too(tmp_path):

@@ -73,5 +73,5 @@ def test_a_run_that_breaks_off_leaves_every_role_in_place(layout, tmp_path):
     roles.scores = scores
     for role, answer in tiny_roles.answers(roles, batch).items():
         assert torch.equal(answer, before[role])
-    roles.policy_reading(batch).logits.square().mean().backward()
+    roles.policy_outputs(batch).logits.square().mean().backward()
     assert all(parameter.grad is not None for parameter in roles.policy_parameters)

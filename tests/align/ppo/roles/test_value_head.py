@@ -34,9 +34,9 @@ def test_it_reads_the_policy_of_now_and_does_not_move_it(roles):
     torch.nn.init.normal_(roles.value_head.weight)
     for parameter in roles.policy_parameters:
         parameter.grad = None
-    states = roles.policy_reading(batch).states
+    states = roles.policy_outputs(batch).states
     head = roles.value_head
-    expected = batch.laid_out((states @ head.weight.T).squeeze(-1) + head.bias)
+    expected = batch.scatter_to_padded((states @ head.weight.T).squeeze(-1) + head.bias)
     for values in (roles.values(batch, states), roles.values(batch)):
         torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
         values.square().sum().backward()
@@ -58,8 +58,8 @@ def test_the_policy_learns_as_with_a_critic_of_its_own(layout, tmp_path):
     assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
 
 
-@pytest.mark.parametrize("policy_too", [True, False])
-def test_an_update_passes_through_one_model_only(roles, policy_too):
+@pytest.mark.parametrize("train_policy", [True, False])
+def test_an_update_passes_through_one_model_only(roles, train_policy):
     """2 epochs × 3 micro-batches; a critic of its own would pass as often again."""
     config = tiny_roles.config(epochs=2, minibatches=1, micro_batch_size=4)
     rollout = collect(roles, config).rollout
@@ -67,20 +67,20 @@ def test_an_update_passes_through_one_model_only(roles, policy_too):
     trunk = roles.trunk if isinstance(roles, SharedRoles) else roles.policy.model
     trunk.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
     optimisers = Optimisers.of(roles, config)
-    update(roles, rollout, optimisers, config, generator=generator(), policy_too=policy_too)
-    assert seen == [policy_too] * 6
+    update(roles, rollout, optimisers, config, generator=generator(), train_policy=train_policy)
+    assert seen == [train_policy] * 6
 
 
 def test_it_learns_a_linear_value(roles):
     """P22: returns linear in the policy's states are explained to more than .9."""
     config = tiny_roles.config(epochs=200, minibatches=1, value_learning_rate=3e-2)
     rollout = collect(roles, config).rollout
-    states = roles.policy_reading(rollout.sequences).states
+    states = roles.policy_outputs(rollout.sequences).states
     torch.manual_seed(0)
-    returns = rollout.sequences.laid_out(states @ torch.randn(32))
+    returns = rollout.sequences.scatter_to_padded(states @ torch.randn(32))
     rollout.returns.copy_(returns)
     optimisers = Optimisers.of(roles, config)
-    update(roles, rollout, optimisers, config, generator=generator(), policy_too=False)
+    update(roles, rollout, optimisers, config, generator=generator(), train_policy=False)
     mask = rollout.response_mask
     left = (returns - roles.values(rollout.sequences))[mask].var() / returns[mask].var()
     assert left.item() < 0.1

@@ -1,4 +1,4 @@
-"""RLOO and GRPO: what PPO is measured against, trained by TRL on PPO's own terms.
+"""RLOO and GRPO: what PPO is measured against, trained by TRL with PPO's settings.
 
     python -m stages.rlhf stages/recipes/tiny.yaml method=rloo
     python -m stages.rlhf stages/recipes/tiny.yaml method=grpo trainer.num_generations=16
@@ -30,7 +30,7 @@ TERMS = (
     *("reward_model", "normalise_reward", "reward_clip", "missing_eos", "missing_eos_penalty"),
     *("temperature", "max_new_tokens", "probe_prompts"),
 )
-"""Settings of `ppo` that hold for its peers."""
+"""Settings of `ppo` that hold for its baselines."""
 
 
 def run_rloo(context: StageContext) -> StageResult:
@@ -55,46 +55,46 @@ def run(
     from align.data import chat
     from align.models import load as models
     from align.ppo import probe
-    from stages.support import peer_trainers as peer
+    from stages.support import baseline_trainers as baseline
     from stages.support import trl as support
-    from stages.support.base import Base, within
-    from stages.support.scoring import scoring
+    from stages.support.reward_setup import reward_setup
+    from stages.support.training import TrainingSetup, within
 
     # 1. Encode the prompts, load the policy and the reward model.
-    base = Base.of(context, method)
-    told = scoring(base, rows)
-    trained_on, held = probe.hold_back(told.rows, config.probe_prompts)
-    encoded = [chat.prompt_ids(base.tokenizer, row.messages) for row in trained_on]
-    prompts = within(encoded, len, base.max_length - config.max_new_tokens, "prompts")
-    policy, pad_id = base.load(), base.tokenizer.pad_token_id
-    stop_ids = models.stop_ids(base.tokenizer, policy)
-    scorer = peer.Scorer(base, told)
+    setup = TrainingSetup.of(context, method)
+    reward = reward_setup(setup, rows)
+    trained_on, held = probe.hold_back(reward.rows, config.probe_prompts)
+    encoded = [chat.prompt_ids(setup.tokenizer, row.messages) for row in trained_on]
+    prompts = within(encoded, len, setup.max_length - config.max_new_tokens, "prompts")
+    policy, pad_id = setup.load(), setup.tokenizer.pad_token_id
+    stop_ids = models.stop_ids(setup.tokenizer, policy)
+    scorer = baseline.Scorer(setup, reward)
 
     # 2. Train.
     published = policy.generation_config
-    policy.generation_config = peer.plain_generation(stop_ids, pad_id)
+    policy.generation_config = baseline.plain_generation(stop_ids, pad_id)
     trainer = support.trainer(
-        peer.on_our_terms(trainer_class),
+        baseline.with_our_settings(trainer_class),
         config_class,
-        base,
+        setup,
         [{"prompt": ids} for ids in enough(prompts, config.rollout_batch_size)],
         defaults=as_in_ppo(method, config),
         fixed={"temperature": config.temperature, "max_completion_length": config.max_new_tokens},
         model=policy,
-        reward_funcs=peer.reward_function(scorer, config, pad_id=pad_id, stop_ids=stop_ids),
+        reward_funcs=baseline.reward_function(scorer, config, pad_id=pad_id, stop_ids=stop_ids),
     )
     models.disable_dropout(trainer.model)
     for model in filter(None, (policy, trainer.ref_model)):
-        peer.count_positions(model)
-    metrics = support.fit(trainer, base)
-    peer.check_start(trainer.state.log_history[0])
+        baseline.count_positions(model)
+    metrics = support.fit(trainer, setup)
+    baseline.check_start(trainer.state.log_history[0])
 
     # 3. Publish.
     policy.generation_config = published
-    base.publish(trainer.model)
+    setup.publish(trainer.model)
     metrics[f"{method}/data/rows"] = len(rows)
     metrics[f"{method}/data/too_long"] = len(rows) - len(held) - len(prompts)
-    return StageResult(metrics, base.handoff(prompts=[row.messages for row in rows]))
+    return StageResult(metrics, setup.handoff(prompts=[row.messages for row in rows]))
 
 
 def as_in_ppo(method: str, config: PPOConfig) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def stage(method: str, run_method: Callable[[StageContext], StageResult]) -> Sta
         borrowed=tuple(f"ppo.{name}" for name in TERMS),
         parents=reward_source.parents,
         data=reward_source.data,
-        models=reward_source.ready_made,
+        models=reward_source.external_models,
         headline=(f"{method}/reward/score", f"{method}/train/kl", f"{method}/train/entropy"),
     )
 

@@ -1,4 +1,4 @@
-"""An exam: held-out prompts, the policies' answers to them, and what judges make of the answers."""
+"""Held-out prompts, the responses of the policies to them, and what judges make of these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from align.data.chat import decode, prompt_ids
 from align.data.rows import Message
 from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
-from align.evaluation.generations import Answers, Decoding, answer, kl_to_reference
+from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
 from align.scoring.rules import check_checks, judge
 
@@ -28,7 +28,7 @@ class Reply(NamedTuple):
     """An answered prompt: for a judge of the policy's tokens, and for one that reads text."""
 
     ids: list[int]
-    talk: list[Message]
+    messages: list[Message]
 
 
 Score = Callable[[list[Reply]], list[float]]
@@ -38,7 +38,7 @@ Fits = Callable[[list[Message]], bool]
 
 @dataclass
 class Answered:
-    """All answers of one policy in one way of decoding, each list [p][s]."""
+    """All answers of one policy in one way of settings, each list [p][s]."""
 
     answers: Answers
     texts: list[list[str]]
@@ -108,7 +108,7 @@ class Answered:
         return row
 
 
-class Sheet(NamedTuple):
+class Generations(NamedTuple):
     """What one policy handed in: samples at the recipe's temperature, and greedy answers."""
 
     sampled: Answered
@@ -116,7 +116,7 @@ class Sheet(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvaluationSet:
     """Prompts as every policy gets them."""
 
     prompts: list[Prompt]
@@ -126,13 +126,13 @@ class Exam:
     config: EvaluateConfig
     seed: int
 
-    def sit(
+    def generate(
         self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
-    ) -> Sheet:
+    ) -> Generations:
         """Let a policy answer, and measure how far it is from the reference."""
-        config, decoding = self.config, self._decoding(stop_ids)
+        config, settings = self.config, self._settings(stop_ids)
         sampled, greedy = (
-            self._judged(answer(policy, self.ids, decoding, temperature=t, samples=n))
+            self._judged(answer(policy, self.ids, settings, temperature=t, samples=n))
             for t, n in ((config.temperature, config.samples_per_prompt), (0.0, 1))
         )
         measured = max(1, KL_ANSWERS // len(self.prompts))
@@ -141,20 +141,20 @@ class Exam:
             sampled.kl = [[0.0] * len(its) for its in followed]
         else:
             sampled.kl = kl_to_reference(
-                policy, reference, self.ids, followed, decoding, temperature=config.temperature
+                policy, reference, self.ids, followed, settings, temperature=config.temperature
             )
-        return Sheet(sampled, greedy)
+        return Generations(sampled, greedy)
 
     def draw(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Answered:
         """The answers that best-of-n picks from: n for each sample."""
         count = self.config.samples_per_prompt * self.config.best_of_n
-        decoding, temperature = self._decoding(stop_ids), self.config.temperature
+        settings, temperature = self._settings(stop_ids), self.config.temperature
         return self._judged(
-            answer(policy, self.ids, decoding, temperature=temperature, samples=count)
+            answer(policy, self.ids, settings, temperature=temperature, samples=count)
         )
 
-    def _decoding(self, stop_ids: Sequence[int]) -> Decoding:
-        return Decoding(
+    def _settings(self, stop_ids: Sequence[int]) -> GenerationSettings:
+        return GenerationSettings(
             pad_id=int(self.tokenizer.pad_token_id),
             stop_ids=stop_ids,
             max_new_tokens=self.config.max_new_tokens,
@@ -182,10 +182,10 @@ class Exam:
         for prompt, ids, its in zip(self.prompts, self.ids, answers, strict=True):
             for sample in its:
                 text = decode(self.tokenizer, sample.response)
-                talk = [*prompt.messages, {"role": "assistant", "content": text}]
-                yield Reply(ids + sample.response, talk)
+                messages = [*prompt.messages, {"role": "assistant", "content": text}]
+                yield Reply(ids + sample.response, messages)
 
-    def rows(self, sheets: Mapping[str, Sheet]) -> Iterator[dict[str, Any]]:
+    def rows(self, generations: Mapping[str, Generations]) -> Iterator[dict[str, Any]]:
         """One row per prompt with all answers, for samples.jsonl."""
         for p, prompt in enumerate(self.prompts):
             known = {k: prompt.extra.get(k) for k in ("family", "language", "template", "seen")}
@@ -194,8 +194,8 @@ class Exam:
                 **known,
                 "prompt": prompt.messages,
                 "answers": {
-                    name: {"sampled": sheet.sampled.row(p), "greedy": sheet.greedy.row(p)[0]}
-                    for name, sheet in sheets.items()
+                    name: {"sampled": given.sampled.row(p), "greedy": given.greedy.row(p)[0]}
+                    for name, given in generations.items()
                 },
             }
 
@@ -205,7 +205,7 @@ def content(sample: Any) -> list[int]:
     return sample.response[:-1] if sample.finished else sample.response
 
 
-def read_exam(
+def read_evaluation_set(
     source: DataSource,
     tokenizer: PreTrainedTokenizerBase,
     config: EvaluateConfig,
@@ -213,7 +213,7 @@ def read_exam(
     limit: int | None,
     seed: int,
     fits: Fits | None = None,
-) -> Exam:
+) -> EvaluationSet:
     """Read the prompts; those that would not fit into a model are left out and counted.
 
     With fewer `max_prompts` than rows the prompts are drawn by the seed and kept in their order.
@@ -240,7 +240,9 @@ def read_exam(
     left_out = len(encoded) - len(kept)
     if left_out:
         warn(f"{source.path}: {left_out} of {len(encoded)} prompts are too long, left out")
-    return Exam([p for p, _ in kept], [i for _, i in kept], left_out, tokenizer, config, seed)
+    return EvaluationSet(
+        [p for p, _ in kept], [i for _, i in kept], left_out, tokenizer, config, seed
+    )
 
 
 def warn(line: str) -> None:

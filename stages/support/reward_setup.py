@@ -1,4 +1,4 @@
-"""What PPO and its peers maximise: prompts that fit, what scores the answers, and its moments."""
+"""What PPO and its baselines maximise: prompts that fit, what scores responses, its moments."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ from transformers import PreTrainedTokenizerBase
 
 from align.data import Instruction, Prompt, chat, load_instructions
 from align.errors import DataError
-from align.evaluation.exam import Score
+from align.evaluation.evaluation_set import Score
 from align.models import load as models
 from align.runs.contract import StageContext
-from align.scoring.retelling import Retelling
+from align.scoring.retokenised import RetokenisedScorer
 from align.scoring.text_scorer import TextScorer
-from stages.support.base import Base
-from stages.support.reward_source import evenly
+from stages.support.reward_source import subsample
+from stages.support.training import TrainingSetup
 
 Row = TypeVar("Row", Prompt, Instruction)
 
 
-class Scoring(NamedTuple):
+class RewardSetup(NamedTuple):
     rows: list[Prompt]
     """The prompts that the reward model reads whole."""
-    scorer: Retelling | None
-    """A ready-made reward model; None: the reward stage's, which reads the policy's tokens."""
+    scorer: RetokenisedScorer | None
+    """A external reward model; None: the reward stage's, which reads the policy's tokens."""
     mean: float
     std: float
     """Of the raw score over demonstrations; 0 and 1 where scores are not normalised."""
 
 
-def scoring(base: Base, rows: Sequence[Prompt]) -> Scoring:
+def reward_setup(setup: TrainingSetup, rows: Sequence[Prompt]) -> RewardSetup:
     """Make ready what scores the answers to `rows`; a row that it cannot read is told of."""
-    context, config = base.context, base.context.recipe.ppo
-    model = ready_made(context)
+    context, config = setup.context, setup.context.recipe.ppo
+    model = external_reward_model(context)
     if model is None:
-        return Scoring(list(rows), None, *moments(context, None))
+        return RewardSetup(list(rows), None, *moments(context, None))
     kept = readable(model, rows, "prompts", room=config.max_new_tokens)
-    talks = {tuple(chat.prompt_ids(base.tokenizer, row.messages)): row.messages for row in kept}
-    return Scoring(kept, Retelling(model, base.tokenizer, talks), *moments(context, model))
+    conversations = {
+        tuple(chat.prompt_ids(setup.tokenizer, row.messages)): row.messages for row in kept
+    }
+    return RewardSetup(
+        kept, RetokenisedScorer(model, setup.tokenizer, conversations), *moments(context, model)
+    )
 
 
-def ready_made(context: StageContext) -> TextScorer | None:
+def external_reward_model(context: StageContext) -> TextScorer | None:
     """The reward model that the recipe names, if it names one."""
     recipe = context.recipe
     if (source := recipe.ppo.reward_model) is None:
@@ -53,7 +57,7 @@ def ready_made(context: StageContext) -> TextScorer | None:
         revision=source.revision,
         dtype=dtype,
         device=device,
-        tell=context.tracker.note,
+        warn=context.tracker.note,
     )
 
 
@@ -63,7 +67,7 @@ def judge(
     """What scores the answers of an evaluation, in batches of its size: as in PPO, the same one."""
     size = context.recipe.evaluate.batch_size
     if model is not None:
-        return lambda replies: model.scores([reply.talk for reply in replies], batch_size=size)
+        return lambda replies: model.scores([reply.messages for reply in replies], batch_size=size)
     pad_id = int(tokenizer.pad_token_id)
     own = models.load_reward_model(
         context.parents["reward"].model,
@@ -77,9 +81,9 @@ def judge(
 
 
 def moments(context: StageContext, model: TextScorer | None) -> tuple[float, float]:
-    """Mean and deviation of the raw score over demonstrations.
+    """Mean and standard deviation of the raw score over demonstrations.
 
-    The reward stage publishes those of its model; a ready-made one is asked here.
+    The reward stage publishes those of its model; an external one is asked here.
     """
     recipe = context.recipe
     if not recipe.ppo.normalise_reward:
@@ -89,9 +93,9 @@ def moments(context: StageContext, model: TextScorer | None) -> tuple[float, flo
         assert handoff.reward_mean is not None and handoff.reward_std is not None
         return handoff.reward_mean, handoff.reward_std
     assert recipe.data.instructions is not None, "the runner refuses a recipe without it"
-    rows = evenly(load_instructions(recipe.data.instructions, warn=print))
-    talks = [row.messages for row in readable(model, rows, "instructions")]
-    scores = model.scores(talks)
+    rows = subsample(load_instructions(recipe.data.instructions, warn=print))
+    conversations = [row.messages for row in readable(model, rows, "instructions")]
+    scores = model.scores(conversations)
     return fmean(scores), pstdev(scores)
 
 

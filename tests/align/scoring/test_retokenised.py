@@ -1,4 +1,4 @@
-"""The policy's responses, retold to a reward model that does not read its tokens."""
+"""The policy's responses, as_messages to a reward model that does not read its tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from align.errors import ConfigError
 from align.ppo import train as ppo
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.sampling.sampler import Sample, collate
-from align.scoring.retelling import Retelling
+from align.scoring.retokenised import RetokenisedScorer
 from tests import tiny, tiny_roles, tiny_scorers
 from tests.tiny_roles import Log
 
@@ -30,10 +30,10 @@ TALKS = [
 ]
 
 
-def retelling(kind: str) -> Retelling:
+def retelling(kind: str) -> RetokenisedScorer:
     policy = tiny.tokenizer()
     table = {tuple(chat.prompt_ids(policy, prompt)): prompt for prompt, _ in TALKS}
-    return Retelling(tiny_scorers.scorer(kind), policy, table)
+    return RetokenisedScorer(tiny_scorers.scorer(kind), policy, table)
 
 
 def sampled(*, cut: int = 0):
@@ -73,21 +73,21 @@ def test_what_is_retold_is_what_was_said_whatever_the_padding(kind):
     """P31: prompts come from the table, answers by decoding, both to the letter."""
     told = [[*prompt, {"role": "assistant", "content": answer}] for prompt, answer in TALKS]
     role, batch = retelling(kind), sampled()
-    assert list(role.retold(batch)) == told
+    assert list(role.as_messages(batch)) == told
     padded = tiny_roles.widened(batch, left=3, right=2, token=77)
-    assert list(role.retold(padded)) == told
+    assert list(role.as_messages(padded)) == told
     rows = torch.tensor([2, 0])
-    assert list(role.retold(batch.select(rows))) == [told[2], told[0]]
+    assert list(role.as_messages(batch.select(rows))) == [told[2], told[0]]
     torch.testing.assert_close(role(batch.select(rows)), role(batch)[rows], rtol=1e-5, atol=1e-5)
 
 
 def test_an_unfinished_response_is_told_as_far_as_it_goes():
     """Cut inside a character it ends in U+FFFD; the reward model's stop token follows."""
     role, batch = retelling("decoder"), sampled(cut=2)
-    answers = [told[-1]["content"] for told in role.retold(batch)]
+    answers = [told[-1]["content"] for told in role.as_messages(batch)]
     assert answers[0].endswith("\N{REPLACEMENT CHARACTER}")
     assert answers[1] == TALKS[1][1][: len(answers[1])]
-    for told in role.retold(batch):
+    for told in role.as_messages(batch):
         ids = role.scorer.encode(told)["input_ids"]
         assert role.scorer.tokenizer.eos_token_id in ids[-2:]
 

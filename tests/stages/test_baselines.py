@@ -1,4 +1,4 @@
-"""RLOO and GRPO train on PPO's terms: its start, prompts, distribution, score and sizes."""
+"""RLOO and GRPO train with PPO's settings: its start, prompts, distribution, score and sizes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from align.config import PPOConfig
 from align.config.recipe import load_recipe
 from align.data import chat
 from align.maths.logprobs import sequence_logprobs, token_logprobs
-from align.models.forward import read
+from align.models.forward import policy_forward
 from align.ppo import train as ppo
 from align.runs.artifacts import read_artifact
 from align.runs.contract import StageContext
 from align.sampling.sampler import Sample, collate
-from stages.peers import as_in_ppo, divisor, enough
-from stages.support.base import Base
-from stages.support.peer_trainers import check_start
+from stages.baselines import as_in_ppo, divisor, enough
+from stages.support.baseline_trainers import check_start
 from stages.support.ppo_roles import build_roles
-from stages.support.scoring import scoring
+from stages.support.reward_setup import reward_setup
+from stages.support.training import TrainingSetup
 from tests import tiny
 from tests.stages.world import LORA, World, rows, seen_batches, weights
 
@@ -113,8 +113,8 @@ def test_two_rollouts_move_the_sft_policy_by_the_score_that_ppo_maximises(
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
     encoded = {tuple(prompt_ids(row["prompt"])) for row in rows()}
-    base = Base.of(context(world), "ppo")
-    roles, config = build_roles(base, scoring(base, [])), base.context.recipe.ppo
+    setup = TrainingSetup.of(context(world), "ppo")
+    roles, config = build_roles(setup, reward_setup(setup, [])), setup.context.recipe.ppo
     assert len(seen) == 2
     for prompts, answers, rewards in seen:
         assert {tuple(prompt) for prompt in prompts} <= encoded
@@ -183,8 +183,8 @@ def test_log_probabilities_are_those_of_the_whole_distribution_at_our_positions(
         )
         answers.extend(map(tuple, samples))
         batch = collate(prompts, [Sample(ids, True, []) for ids in samples], pad_id=0)
-        logprobs = token_logprobs(read(sft, batch).logits, batch.response_tokens)
-        expected = sequence_logprobs(batch.laid_out(logprobs), batch.response_mask)
+        logprobs = token_logprobs(policy_forward(sft, batch).logits, batch.response_tokens)
+        expected = sequence_logprobs(batch.scatter_to_padded(logprobs), batch.response_mask)
         got, *_ = trainer._get_per_token_logps_and_entropies(
             trainer.model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),

@@ -18,8 +18,8 @@ from align.models.forward import computing_in, final_scores, trunk_of
 from align.ppo import train as ppo
 from align.ppo.roles import Roles
 from align.sampling.sampler import Sample, collate
-from stages.support.base import Base
-from stages.support.scoring import Scoring
+from stages.support.reward_setup import RewardSetup
+from stages.support.training import TrainingSetup
 
 Ids = list[int]
 BROKEN = "probability tensor"
@@ -29,7 +29,7 @@ KL_AT_START = 1e-4
 """Nats per token."""
 
 
-def on_our_terms(trainer_class: type[Any]) -> type[Any]:
+def with_our_settings(trainer_class: type[Any]) -> type[Any]:
     """A trainer that takes each `prompt` as token ids, and tells when there is none to sample."""
 
     class EncodedTrainer(trainer_class):
@@ -43,7 +43,7 @@ def on_our_terms(trainer_class: type[Any]) -> type[Any]:
                 if BROKEN not in str(error):
                     raise
                 raise DivergedError(
-                    f"the policy's logits are no numbers at step {self.state.global_step + 1}; "
+                    f"the policy's logits are not finite at step {self.state.global_step + 1}; "
                     "lower trainer.learning_rate, or ppo.learning_rate"
                 ) from error
 
@@ -53,28 +53,28 @@ def on_our_terms(trainer_class: type[Any]) -> type[Any]:
 class Scorer:
     """The reward model alone, with what `score` of align/ppo/train.py asks of PPO's roles."""
 
-    def __init__(self, base: Base, told: Scoring) -> None:
-        self.device, self.scorer = base.device, told.scorer or own_scorer(base)
-        self.reward_mean, self.reward_std = told.mean, told.std
+    def __init__(self, setup: TrainingSetup, reward: RewardSetup) -> None:
+        self.device, self.scorer = setup.device, reward.scorer or own_scorer(setup)
+        self.reward_mean, self.reward_std = reward.mean, reward.std
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:
         return self.scorer(sequences)
 
 
-def own_scorer(base: Base) -> Callable[[Sequences], Tensor]:
+def own_scorer(setup: TrainingSetup) -> Callable[[Sequences], Tensor]:
     """The reward stage's model on the policy's tokens, in the arithmetic that PPO computes in."""
-    full = base.lora is None
-    arithmetic = base.arithmetic if full else None
+    full = setup.lora is None
+    compute_dtype = setup.compute_dtype if full else None
     model = models.load_reward_model(
-        base.context.parents["reward"].model,
-        pad_id=base.tokenizer.pad_token_id,
-        dtype="float32" if full else base.context.recipe.model.dtype,
-        device=base.device,
+        setup.context.parents["reward"].model,
+        pad_id=setup.tokenizer.pad_token_id,
+        dtype="float32" if full else setup.context.recipe.model.dtype,
+        device=setup.device,
     )
 
     def scores(sequences: Sequences) -> Tensor:
-        with computing_in(arithmetic, base.device):
+        with computing_in(compute_dtype, setup.device):
             return final_scores(trunk_of(model), getattr(model, models.HEAD), sequences)
 
     return scores

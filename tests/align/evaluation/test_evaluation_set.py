@@ -1,4 +1,4 @@
-"""An exam on a tiny model: what the judges are given."""
+"""An evaluation_set on a tiny model: what the judges are given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from align.config import EvaluateConfig
 from align.data import Prompt
 from align.data.chat import decode, prompt_ids
-from align.evaluation.exam import Answered, Exam, Reply, content
+from align.evaluation.evaluation_set import Answered, EvaluationSet, Reply, content
 from align.sampling.sampler import Sample
 from tests import tiny
 
@@ -15,7 +15,7 @@ CHECKS = [{"kind": "contains_any", "values": ["Seoul"], "core": True}]
 STOP = 1
 
 
-def exam(**settings: int) -> Exam:
+def evaluation_set(**settings: int) -> EvaluationSet:
     tokenizer = tiny.tokenizer()
     prompts = [
         Prompt([{"role": "user", "content": "Capital of Korea?"}], "rows:1", CHECKS, {"id": "a"}),
@@ -23,40 +23,44 @@ def exam(**settings: int) -> Exam:
     ]
     ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
     config = EvaluateConfig(samples_per_prompt=3, max_new_tokens=6, **settings)
-    return Exam(prompts, ids, 0, tokenizer, config, seed=0)
+    return EvaluationSet(prompts, ids, 0, tokenizer, config, seed=0)
 
 
 def test_the_judge_reads_the_answer_without_its_stop_token() -> None:
     ids = tiny.tokenizer()("Seoul").input_ids
     assert content(Sample([*ids, STOP], True, [])) == ids
     assert content(Sample(ids, False, [])) == ids
-    judged = exam()._judged([[Sample([*ids, STOP], True, [])], [Sample([*ids, STOP], True, [])]])
+    judged = evaluation_set()._judged(
+        [[Sample([*ids, STOP], True, [])], [Sample([*ids, STOP], True, [])]]
+    )
     assert judged.texts == [["Seoul"], ["Seoul"]]
     assert judged.gold is not None and judged.gold[0] == [1.0]
     assert judged.gold[1][0] != judged.gold[1][0]  # NaN: the second prompt has no checks
 
 
 def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
-    paper = exam()
+    evaluated = evaluation_set()
     policy = tiny.llama(2)
-    sheet = paper.sit(policy, policy, stop_ids=list(range(1, 300, 8)))
-    given: list[list[int]] = []
+    generations = evaluated.generate(policy, policy, stop_ids=list(range(1, 300, 8)))
+    scored: list[list[int]] = []
     told: list[list[dict[str, str]]] = []
 
     def score(replies: list[Reply]) -> list[float]:
-        given.extend(reply.ids for reply in replies)
-        told.extend(reply.talk for reply in replies)
+        scored.extend(reply.ids for reply in replies)
+        told.extend(reply.messages for reply in replies)
         return [float(len(reply.ids)) for reply in replies]
 
-    paper.reward(sheet, score)
-    samples = [sample for its in sheet.sampled.answers for sample in its]
+    evaluated.reward(generations, score)
+    samples = [sample for its in generations.sampled.answers for sample in its]
     assert {sample.finished for sample in samples} == {True, False}
-    prompts = [ids for ids in paper.ids for _ in range(3)]
-    assert given[:6] == [p + s.response for p, s in zip(prompts, samples, strict=True)]
-    assert [talk[:-1] for talk in told[:6:3]] == [prompt.messages for prompt in paper.prompts]
-    assert told[4][-1]["content"] == decode(paper.tokenizer, samples[4].response)
-    assert sheet.sampled.reward is not None
-    assert sheet.sampled.reward[1][2] == len(given[5])
+    prompts = [ids for ids in evaluated.ids for _ in range(3)]
+    assert scored[:6] == [p + s.response for p, s in zip(prompts, samples, strict=True)]
+    assert [messages[:-1] for messages in told[:6:3]] == [
+        prompt.messages for prompt in evaluated.prompts
+    ]
+    assert told[4][-1]["content"] == decode(evaluated.tokenizer, samples[4].response)
+    assert generations.sampled.reward is not None
+    assert generations.sampled.reward[1][2] == len(scored[5])
 
 
 def test_numbers_are_those_of_the_answers() -> None:
@@ -71,26 +75,26 @@ def test_numbers_are_those_of_the_answers() -> None:
 def test_kl_is_measured_on_as_many_first_samples_as_are_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("align.evaluation.exam.KL_ANSWERS", 4)
-    sheet = exam().sit(tiny.llama(2), tiny.llama(3), stop_ids=[STOP])
-    assert sheet.sampled.kl is not None
-    assert [len(its) for its in sheet.sampled.kl] == [2, 2]
-    assert all(nats > 0 for its in sheet.sampled.kl for nats in its)
+    monkeypatch.setattr("align.evaluation.evaluation_set.KL_ANSWERS", 4)
+    given = evaluation_set().generate(tiny.llama(2), tiny.llama(3), stop_ids=[STOP])
+    assert given.sampled.kl is not None
+    assert [len(its) for its in given.sampled.kl] == [2, 2]
+    assert all(nats > 0 for its in given.sampled.kl for nats in its)
 
 
 def test_best_of_one_hands_in_the_samples_of_sft() -> None:
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
-    paper = exam(best_of_n=1)
-    sheet, pool = paper.sit(sft, sft, stop_ids=stops), paper.draw(sft, stop_ids=stops)
-    paper.reward([*sheet, pool], lambda sequences: [float(len(ids)) for ids in sequences])
-    assert pool.best_of(1).answers == sheet.sampled.answers
-    assert pool.best_of(1).gold[0] == sheet.sampled.gold[0]
+    paper = evaluation_set(best_of_n=1)
+    given, pool = paper.generate(sft, sft, stop_ids=stops), paper.draw(sft, stop_ids=stops)
+    paper.reward([*given, pool], lambda sequences: [float(len(ids)) for ids in sequences])
+    assert pool.best_of(1).answers == given.sampled.answers
+    assert pool.best_of(1).gold[0] == given.sampled.gold[0]
     assert pool.best_of(1).kl_bound == 0.0
 
 
 def test_best_of_n_hands_in_what_the_reward_model_likes_best_of_each_n() -> None:
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
-    paper = exam(best_of_n=4)
+    paper = evaluation_set(best_of_n=4)
     pool = paper.draw(sft, stop_ids=stops)
     paper.reward([pool], lambda replies: [float(sum(reply.ids)) for reply in replies])
     picked = pool.best_of(4)

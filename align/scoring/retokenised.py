@@ -1,4 +1,4 @@
-"""The reward model's role where it does not read the policy's tokens: each response is retold."""
+"""The reward model's role where it does not read the policy's tokens: scored as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Conversations = Mapping[tuple[int, ...], Sequence[Message]]
 """Prompt as the policy's token ids → its messages; no template is ever parsed back."""
 
 
-class Retelling:
+class RetokenisedScorer:
     """Scores of the policy's sequences by a reward model that reads text.
 
     What is scored is the text that a person would read: the response without its control tokens.
@@ -36,10 +36,10 @@ class Retelling:
 
     def __call__(self, sequences: Sequences) -> Tensor:
         """Raw score of each response, float32 [b], without gradient."""
-        scores = self.scorer.scores(list(self.retold(sequences)), batch_size=len(sequences))
+        scores = self.scorer.scores(list(self.as_messages(sequences)), batch_size=len(sequences))
         return torch.tensor(scores, device=sequences.input_ids.device)
 
-    def retold(self, sequences: Sequences) -> Iterator[list[Message]]:
+    def as_messages(self, sequences: Sequences) -> Iterator[list[Message]]:
         """Each sequence as the messages it stands for, the response last."""
         prompts = sequences.input_ids[:, : sequences.prompt_width]
         prompt_mask = sequences.attention_mask[:, : sequences.prompt_width]

@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from align.config import LoraSection, PeerSection, PPOConfig, TrainerSection
+from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
 from align.errors import DataError
 from align.models import load as models
@@ -31,7 +31,7 @@ LONGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Base:
+class TrainingSetup:
     """Device, tokenizer, and where the weights lie that a stage starts from."""
 
     context: StageContext
@@ -42,24 +42,26 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
 
     @property
-    def section(self) -> TrainerSection | PeerSection | PPOConfig:
+    def section(self) -> TrainerSection | BaselineSection | PPOConfig:
         """The part of the recipe that this stage reads."""
-        section: TrainerSection | PeerSection | PPOConfig = getattr(
+        section: TrainerSection | BaselineSection | PPOConfig = getattr(
             self.context.recipe, self.section_name
         )
         return section
 
     @property
     def lora(self) -> LoraSection | None:
-        """The adapter that is trained; the peers of PPO train what PPO does."""
+        """The adapter that is trained; the baselines of PPO train what PPO does."""
         section = self.section
-        return self.context.recipe.ppo.lora if isinstance(section, PeerSection) else section.lora
+        return (
+            self.context.recipe.ppo.lora if isinstance(section, BaselineSection) else section.lora
+        )
 
     @property
     def max_length(self) -> int:
-        """Tokens of prompt and answer; PPO and its peers go as far as the reward model has read.
+        """Tokens of prompt and answer; PPO and its baselines go as far as the reward model read.
 
-        With a ready-made reward model, as far as the policy has: the reward model's own limit is in
+        With an external reward model, as far as the policy has: the reward model's own limit is in
         its own tokens.
         """
         section, parents = self.section, self.context.parents
@@ -69,12 +71,12 @@ class Base:
         return int(parents[name].manifest.config[name]["max_length"])
 
     @property
-    def arithmetic(self) -> torch.dtype:
+    def compute_dtype(self) -> torch.dtype:
         """The type that passes through the models compute in."""
         return models.find_dtype(self.context.recipe.model.dtype, self.device)
 
     @classmethod
-    def of(cls, context: StageContext, section_name: str) -> Base:
+    def of(cls, context: StageContext, section_name: str) -> TrainingSetup:
         """The recipe's model for SFT; the published SFT policy for every later stage."""
         model = context.recipe.model
         parent = context.parents.get("sft")
@@ -145,14 +147,14 @@ def within(
 
 
 def encode_pairs(
-    base: Base, pairs: Sequence[Preference], name: str
+    setup: TrainingSetup, pairs: Sequence[Preference], name: str
 ) -> tuple[list[Preference], list[dict[str, Any]]]:
     """Encode preference pairs that fit: the prompt, and each answer through its stop token.
 
     Returns:
         The pairs kept, and for each `prompt_ids`, `chosen_ids`, `rejected_ids` and `length`.
     """
-    tokenizer = base.tokenizer
+    tokenizer = setup.tokenizer
     encoded: list[tuple[Preference, dict[str, Any]]] = []
     for pair in pairs:
         prompt = chat.prompt_ids(tokenizer, pair.prompt)
@@ -161,5 +163,5 @@ def encode_pairs(
         length = len(prompt) + max(len(chosen), len(rejected))
         ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         encoded.append((pair, ids | {"length": length}))
-    kept = within(encoded, lambda both: both[1]["length"], base.max_length, name)
+    kept = within(encoded, lambda both: both[1]["length"], setup.max_length, name)
     return [pair for pair, _ in kept], [ids for _, ids in kept]
