@@ -4,8 +4,8 @@
 
 Reads data.preferences and, to measure accuracy, data.preferences_heldout. The score is read at the
 stop token, in training as in PPO. PPO scales it by its mean and standard deviation over
-demonstrations (data.instructions): answers the scorer was not trained on, so that a score of 0 means as good as a
-demonstration (Huang 2024, arXiv:2403.17031).
+demonstrations (data.instructions): answers the scorer was not trained on, so that a score of 0
+means as good as a demonstration (Huang 2024, arXiv:2403.17031).
 """
 
 from __future__ import annotations

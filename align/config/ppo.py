@@ -74,8 +74,8 @@ class PPOConfig(Section):
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     normalise_reward: bool = True
-    """Scores are in standard deviations from the mean over demonstrations (data.instructions): as the
-    reward stage measured them, or as PPO measures those of a `reward_model` at its start."""
+    """Scores are in standard deviations from the mean over demonstrations (data.instructions): as
+    the reward stage measured them, or as PPO measures those of a `reward_model` at its start."""
     reward_clip: Positive | None = None
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
