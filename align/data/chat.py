@@ -6,7 +6,11 @@ SFT, reward training, DPO, PPO and evaluation all call these functions, so that
 
 holds exactly: the policy is trained on the very prompt tokens it will sample from, and the reward
 model reads its score at the same stop token in training and in PPO. Whatever a template writes
-after its stop token (the newline of `<|im_end|>\\n`) is left out.
+after its stop token (the newline of `<|im_end|>\n`) is left out.
+
+The ids are those of plain `apply_chat_template`, of prompt and answer in one piece. Where a token
+would reach over the border between them, no such token can be sampled: the answer's text is then
+encoded as what goes on after the prompt's tokens.
 
 Only the chat template writes control tokens. The same characters inside a message are ordinary
 text and become ordinary tokens: a user cannot end a turn or speak as another role.
@@ -17,43 +21,60 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from align.data.rows import Message
-from align.errors import ConfigError
-
-Ids = list[int]
+from align.data.encoding import Ids, encode_text
+from align.data.rendering import (
+    TEMPLATE_DATE,
+    Rendered,
+    chat_template,
+    render,
+    vocabulary_key,
+    writes_date,
+)
+from align.data.rows import Instruction, Message, Preference, Prompt
+from align.errors import ConfigError, DataError
 
 _PROBE = "probe"
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Ids:
     """Encode a conversation up to the point where the assistant speaks next."""
-    text, literals = _render(tokenizer, messages, generation_prompt=True)
-    return _tokens(tokenizer, text, literals)
+    return encode_text(tokenizer, render(tokenizer, messages, generation_prompt=True))
 
 
 def response_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], response: str
 ) -> Ids:
     """Encode the assistant's answer to `prompt`, from its first token through the stop token."""
-    before, _ = _render(tokenizer, prompt, generation_prompt=True)
-    messages = [*prompt, {"role": "assistant", "content": response}]
-    text, literals = _render(tokenizer, messages, generation_prompt=False)
-    if not text.startswith(before):
+    return _prompt_and_response(tokenizer, prompt, response)[1]
+
+
+def _prompt_and_response(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], response: str
+) -> tuple[Ids, Ids]:
+    before = render(tokenizer, messages, generation_prompt=True)
+    answered = [*messages, {"role": "assistant", "content": response}]
+    whole = render(tokenizer, answered, generation_prompt=False)
+    border = len(before.text)
+    if not whole.text.startswith(before.text):
         raise ConfigError(
             "the chat template renders a prompt otherwise once an answer follows: training would "
-            f"not see the tokens that sampling sees: {before[-60:]!r} is not how it begins in "
-            f"{text[max(0, len(before) - 60) : len(before) + 20]!r}; "
+            f"not see the tokens that sampling sees: {before.text[-60:]!r} is not how it begins in "
+            f"{whole.text[max(0, border - 60) : border + 20]!r}; "
             "use a template whose prompt is a prefix of prompt and answer"
         )
-    ids = _tokens(tokenizer, text[len(before) :], literals)
+    prompt, ids = encode_text(tokenizer, before), encode_text(tokenizer, whole)
+    if ids[: len(prompt)] == prompt:
+        ids = ids[len(prompt) :]
+    else:
+        rest = Rendered(whole.text[border:], whole.literals)
+        ids = encode_text(tokenizer, rest, continues=True)
     stop = stop_id(tokenizer)
-    return ids[: ids.index(stop) + 1] if stop in ids else [*ids, stop]
+    return prompt, ids[: ids.index(stop) + 1] if stop in ids else [*ids, stop]
 
 
 def encode(
@@ -67,8 +88,7 @@ def encode(
             counts only if the conversation up to it is encoded as it would be for sampling (some
             templates, such as Qwen3's, rewrite past answers); `encode_answers` covers those too.
     """
-    before = prompt_ids(tokenizer, messages[:-1])
-    answer = response_ids(tokenizer, messages[:-1], messages[-1]["content"])
+    before, answer = _prompt_and_response(tokenizer, messages[:-1], messages[-1]["content"])
     ids = before + answer
     mask = [False] * len(before) + [True] * len(answer)
     stop = stop_id(tokenizer)
@@ -87,8 +107,7 @@ def whole_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -
 
     So does `apply_chat_template`, and so reads a reward model that was trained elsewhere.
     """
-    text, literals = _render(tokenizer, messages, generation_prompt=False)
-    return _tokens(tokenizer, text, literals)
+    return encode_text(tokenizer, render(tokenizer, messages, generation_prompt=False))
 
 
 def encode_answers(
@@ -106,8 +125,8 @@ def encode_answers(
         return [(ids, mask)]
     sequences = []
     for turn in answers:
-        before = prompt_ids(tokenizer, messages[:turn])
-        answer = response_ids(tokenizer, messages[:turn], messages[turn]["content"])
+        content = messages[turn]["content"]
+        before, answer = _prompt_and_response(tokenizer, messages[:turn], content)
         sequences.append((before + answer, [False] * len(before) + [True] * len(answer)))
     return sequences
 
@@ -120,17 +139,18 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 def stop_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends an answer: the template's first control token after it, else EOS."""
-    return _stop_id(tokenizer, tokenizer.chat_template)
+    return _stop_id(tokenizer, vocabulary_key(tokenizer), chat_template(tokenizer))
 
 
 @functools.lru_cache(maxsize=32)
-def _stop_id(tokenizer: PreTrainedTokenizerBase, template: str | None) -> int:
+def _stop_id(tokenizer: PreTrainedTokenizerBase, _vocabulary: Hashable, _template: str) -> int:
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
-    text, _ = _render(tokenizer, messages, generation_prompt=False)
+    text = render(tokenizer, messages, generation_prompt=False).text
     special = set(tokenizer.all_special_ids) | {
         token for token, added in tokenizer.added_tokens_decoder.items() if added.special
     }
-    tail = _tokens(tokenizer, text[text.rindex(_PROBE) + len(_PROBE) :], [])
+    after = text.rindex(_PROBE) + len(_PROBE) if _PROBE in text else len(text)
+    tail = encode_text(tokenizer, Rendered(text[after:], []))
     stop = next((token for token in tail if token in special), tokenizer.eos_token_id)
     if stop is None:
         raise ConfigError(
@@ -138,6 +158,54 @@ def _stop_id(tokenizer: PreTrainedTokenizerBase, template: str | None) -> int:
             "token, so the policy could never stop; set eos_token in tokenizer_config.json"
         )
     return stop
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a chat template that no stage could train with.
+
+    It must write what is said, end an answer, and write a prompt as it will before an answer.
+
+    Raises:
+        ConfigError: in one line.
+    """
+    stop_id(tokenizer)
+    question, answer = (
+        {"role": "user", "content": "question"},
+        {"role": "assistant", "content": "reply"},
+    )
+    for prompt in ([question], [question, answer, question]):
+        response_ids(tokenizer, prompt, "reply")
+        text = render(tokenizer, [*prompt, answer], generation_prompt=False).text
+        for said in ("question", "reply"):
+            if said not in text:
+                raise ConfigError(
+                    f"the chat template of {tokenizer.name_or_path!r} leaves out what the "
+                    f"{'user' if said == 'question' else 'assistant'} says; choose a model whose "
+                    "template writes messages with the fields `role` and `content`"
+                )
+
+
+def check_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Instruction | Preference | Prompt]
+) -> None:
+    """Refuse rows whose order of roles the chat template does not take.
+
+    One row of each order is rendered: a template that refuses (no system message, no two users in
+    a row) does so by the roles.
+
+    Raises:
+        DataError: with the place of the first such row.
+    """
+    seen = set()
+    for row in rows:
+        roles = tuple(message["role"] for message in row.prompt)
+        if roles in seen:
+            continue
+        seen.add(roles)
+        try:
+            render(tokenizer, row.prompt, generation_prompt=True)
+        except ConfigError as error:
+            raise DataError(f"{row.where}: {error}") from error
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -153,78 +221,9 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Name the chat template."""
-    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
+    return hashlib.sha256(chat_template(tokenizer).encode()).hexdigest()
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation_prompt: bool
-) -> tuple[str, list[str]]:
-    """Render the template; control tokens inside a content become placeholders, listed beside.
-
-    Templates with a thinking switch (Qwen3) render without thinking; others ignore the variable.
-    """
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; "
-            "choose a model that has one, or add chat_template.jinja beside its tokenizer"
-        )
-    literals: list[str] = []
-
-    def placeholder(match: re.Match[str]) -> str:
-        literals.append(match.group())
-        return _PLACEHOLDER.format(len(literals) - 1)
-
-    clean = []
-    for message in messages:
-        answer = message["role"] == "assistant"
-        control = _control_tokens(tokenizer, tokenizer.chat_template, answer)
-        content = message["content"].replace(_MARK, "")
-        if control is not None:
-            content = control.sub(placeholder, content)
-        clean.append({"role": message["role"], "content": content})
-    text = tokenizer.apply_chat_template(
-        clean, tokenize=False, add_generation_prompt=generation_prompt, enable_thinking=False
-    )
-    return str(text), literals
-
-
-# A Unicode noncharacter, which no text should hold, numbers the control tokens taken out.
-_MARK = "\ufdd0"
-_PLACEHOLDER = _MARK + "{}" + _MARK
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, text: str, literals: Sequence[str]) -> Ids:
-    """Encode rendered text; each placeholder becomes its literal in plain tokens.
-
-    Without the tokenizer's warning of long texts: who asks for ids counts them.
-    """
-    encode = functools.partial(tokenizer.encode, add_special_tokens=False, verbose=False)
-    if not literals:
-        return encode(text)
-    ids: Ids = []
-    for position, piece in enumerate(re.split(f"{_MARK}(\\d+){_MARK}", text)):
-        if position % 2 == 0:
-            ids += encode(piece)
-        else:  # cut in two, a control token is no longer recognised as one
-            literal = literals[int(piece)]
-            ids += encode(literal[0]) + encode(literal[1:])
-    return ids
-
-
-@functools.lru_cache(maxsize=64)
-def _control_tokens(
-    tokenizer: PreTrainedTokenizerBase, template: str, answer: bool
-) -> re.Pattern[str] | None:
-    """What must not act as a control token inside a content.
-
-    Special tokens everywhere; in what users and systems say also the added tokens that the template
-    writes itself (`<think>`, `<tool_call>`), which an answer may well contain.
-    """
-    contents = {
-        added.content
-        for added in tokenizer.added_tokens_decoder.values()
-        if added.special or (not answer and added.content.strip() and added.content in template)
-    }
-    contents |= set(tokenizer.all_special_tokens)
-    longest_first = sorted(filter(None, contents), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+def template_date(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The date that the template writes as today's, if it writes one."""
+    return TEMPLATE_DATE.date().isoformat() if writes_date(tokenizer) else None
