@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from align.config import DataSource, Recipe
 from align.data import load_instructions, load_preferences, load_prompts
@@ -35,7 +36,7 @@ HEAVY = [
     *("torch", "transformers", "datasets", "peft", "wandb"),
     *(f"trl.trainer.{name}_trainer" for name in ("sft", "reward", "dpo")),
 ]
-LOADERS: dict[str, Callable[[DataSource], object]] = {
+LOADERS: dict[str, Callable[[DataSource], list[Any]]] = {
     "instructions": load_instructions,
     "preferences": load_preferences,
     "preferences_heldout": load_preferences,
@@ -81,13 +82,25 @@ def needed(recipe: Recipe) -> list[Stage]:
 
 
 def check_data(recipe: Recipe) -> None:
-    """Read every local file that a stage will read: a bad row is told now, not in an hour."""
+    """Read every local file that a stage will read: a bad row is told now, not in an hour.
+
+    So is one whose messages the chat template of the recipe's model refuses.
+    """
     sources: dict[str, DataSource | None] = {}
     for stage in needed(recipe):
         sources |= stage.data(recipe)
-    for name, source in sources.items():
-        if source is not None and local_path(name, source) is not None:
-            LOADERS[name](source)
+    rows = [
+        row
+        for name, source in sources.items()
+        if source is not None and local_path(name, source) is not None
+        for row in LOADERS[name](source)
+    ]
+    if "sft" in recipe.parents:  # its tokenizer counts, and the recipe's model may be elsewhere
+        return
+    from align.data.chat import check_rows
+    from align.models.load import load_tokenizer
+
+    check_rows(load_tokenizer(recipe.model.path, revision=recipe.model.revision), rows)
 
 
 def in_child(stage: Stage, command: Command, state: State) -> int:

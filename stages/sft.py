@@ -33,6 +33,7 @@ def run(context: StageContext) -> StageResult:
 
     # 2. Encode: every answer counts once, the prompt never.
     setup = TrainingSetup.of(context, "sft")
+    chat.check_rows(setup.tokenizer, rows)
     encoded = [pair for row in rows for pair in chat.encode_answers(setup.tokenizer, row.messages)]
     kept = within(encoded, lambda pair: len(pair[0]), setup.max_length, "instructions")
     examples = [

@@ -125,6 +125,7 @@ class TrainingSetup:
             else f"{self.path}@{self.revision}",
             "tokenizer_hash": chat.tokenizer_hash(self.tokenizer),
             "template_hash": chat.template_hash(self.tokenizer),
+            "template_date": chat.template_date(self.tokenizer),
             "splits": {name: value_hash(rows) for name, rows in splits.items()},
         }
 
@@ -155,6 +156,7 @@ def encode_pairs(
         The pairs kept, and for each `prompt_ids`, `chosen_ids`, `rejected_ids` and `length`.
     """
     tokenizer = setup.tokenizer
+    chat.check_rows(tokenizer, pairs)
     encoded: list[tuple[Preference, dict[str, Any]]] = []
     for pair in pairs:
         prompt = chat.prompt_ids(tokenizer, pair.prompt)

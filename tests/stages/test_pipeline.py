@@ -320,6 +320,21 @@ def test_bad_input_is_one_line_at_once_and_publishes_nothing(finished, items, co
     assert not list(folder.glob("runs/new/*/manifest.json"))
 
 
+def test_a_prompt_that_the_template_refuses_is_told_before_sft(tmp_path):
+    """As a system message to Gemma: prompts are read by PPO, after an hour of SFT and reward."""
+    lay_out(tmp_path)
+    template = tmp_path / "base" / "chat_template.jinja"
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    write_rows(tmp_path / "prompts.jsonl", [{"prompt": "Hello"}, {"prompt": system}])
+    code, _, errors, _ = call(tmp_path, "pipeline")
+    assert code == 3
+    assert errors.strip().startswith("error: prompts.jsonl:2: the chat template of 'base' refuses")
+    assert "no system" in errors and len(errors.strip().splitlines()) == 1
+    assert not (tmp_path / "runs" / "r" / "sft").exists()
+
+
 def test_two_tokenizers_that_differ_are_refused(finished):
     folder, _ = finished
     path = folder / "runs" / "r" / "reward" / "manifest.json"

@@ -131,3 +131,26 @@ def test_bad_rows_are_told_before_a_model_is_loaded(world, capsys, monkeypatch):
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
     assert world.run("sft") == 3
     assert "rows.jsonl:1: response: missing; give every row" in capsys.readouterr().err
+
+
+def test_the_manifest_names_the_date_that_the_template_writes_as_todays(world):
+    tokenizer = AutoTokenizer.from_pretrained(world.base)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(world.base)
+    assert world.run("sft", "trainer.max_steps=1") == 0
+    assert world.manifest("sft")["template_date"] == "2024-07-26"
+
+
+def test_a_row_that_the_template_refuses_is_told_with_its_place_before_training(world, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(world.base)
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    tokenizer.chat_template = refusal + tokenizer.chat_template
+    tokenizer.save_pretrained(world.base)
+    system = {"role": "system", "content": "Be brief."}
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    content = [{"messages": messages}, {"messages": [system, *messages]}]
+    world.recipe["data"]["instructions"] = world.write("system.jsonl", content)
+    assert world.run("sft") == 3
+    told = capsys.readouterr().err.strip().splitlines()
+    assert "system.jsonl:2: " in told[-1] and "no system" in told[-1]
+    assert "Traceback" not in "".join(told)
