@@ -84,7 +84,10 @@ def run(context: StageContext) -> StageResult:
         generations = {name: generations[name] for name in config.policies}
 
     # 4 score the held-out pairs
-    card = reward_card(score_pairs(pairs.kept, score)) if pairs.kept else None
+    card = None
+    if pairs.kept:
+        scored_pairs = score_pairs(pairs.kept, score)
+        card = reward_card(scored_pairs, resamples=config.bootstrap, seed=context.seed)
 
     # 5 summarise
     found = summarise(

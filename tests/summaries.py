@@ -114,7 +114,7 @@ def _summary(
         },
         "policies": found["policies"],
         "best_of_n": found["best_of_n"],
-        "reward_model": reward_card(pairs(rng)),
+        "reward_model": reward_card(pairs(rng), resamples=500),
     }
 
 

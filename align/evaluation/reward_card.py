@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from align.evaluation.statistics import Estimate, wilson
+from align.evaluation.statistics import Estimate, clustered_share
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,15 @@ class ScoredPair:
     """Probability that the label names the better answer, as its simulated annotator labels."""
 
 
-def reward_card(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
+Points = Callable[[ScoredPair], float]
+"""1 where a judge prefers the chosen answer of a pair, ½ where it cannot tell, else 0."""
+
+
+def reward_card(pairs: Sequence[ScoredPair], *, resamples: int, seed: int = 0) -> dict[str, Any]:
     """The entry `reward_model` of the summary.
+
+    Args:
+        resamples, seed: of the bootstrap.
 
     Returns:
         accuracy: share of pairs with the chosen answer scored higher, a tie counts ½.
@@ -42,23 +49,24 @@ def reward_card(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
         margin: mean score difference, chosen − rejected.
         pairs: how many; the n of an interval counts prompts.
     """
-    accuracy = _accuracy(pairs)
     families: dict[str, list[ScoredPair]] = defaultdict(list)
     for pair in pairs:
         if pair.family is not None:
             families[pair.family].append(pair)
     longer = [pair for pair in pairs if pair.chosen_length > pair.rejected_length]
     shorter = [pair for pair in pairs if pair.chosen_length < pair.rejected_length]
-    ceiling = _ceiling(pairs)
+
+    def share(of: Sequence[ScoredPair], points: Points) -> Estimate:
+        return _share(of, points, resamples=resamples, seed=seed)
+
+    accuracy, ceiling = share(pairs, _by_score), _ceiling(pairs)
     return {
         "pairs": len(pairs),
         "accuracy": accuracy,
-        "family": {name: _accuracy(families[name]) for name in sorted(families)},
-        "chosen_longer": _accuracy(longer) if longer else None,
-        "chosen_shorter": _accuracy(shorter) if shorter else None,
-        "longer_wins": _share(
-            pairs, [_preference(pair.chosen_length, pair.rejected_length) for pair in pairs]
-        ),
+        "family": {name: share(families[name], _by_score) for name in sorted(families)},
+        "chosen_longer": share(longer, _by_score) if longer else None,
+        "chosen_shorter": share(shorter, _by_score) if shorter else None,
+        "longer_wins": share(pairs, _by_length),
         "ceiling": ceiling,
         "ratio": None if ceiling is None else _scaled(accuracy, 1 / ceiling),
         "margin": float(np.mean([pair.chosen - pair.rejected for pair in pairs])),
@@ -69,18 +77,22 @@ def _preference(chosen: float, rejected: float) -> float:
     return 0.5 if chosen == rejected else float(chosen > rejected)
 
 
-def _accuracy(pairs: Sequence[ScoredPair]) -> Estimate:
-    return _share(pairs, [_preference(pair.chosen, pair.rejected) for pair in pairs])
+def _by_score(pair: ScoredPair) -> float:
+    return _preference(pair.chosen, pair.rejected)
 
 
-def _share(pairs: Sequence[ScoredPair], points: Sequence[float]) -> Estimate:
-    """Share of points with Wilson's interval for as many trials as there are prompts.
+def _by_length(pair: ScoredPair) -> float:
+    return _preference(pair.chosen_length, pair.rejected_length)
 
-    Differs: Wilson's n counts independent trials; pairs of one prompt are counted as one trial,
-    which can only widen the interval.
-    """
-    prompts = len({pair.prompt for pair in pairs})
-    return wilson(sum(points) / len(points) * prompts, prompts)
+
+def _share(pairs: Sequence[ScoredPair], points: Points, *, resamples: int, seed: int) -> Estimate:
+    """Share of points, with the interval over prompts: pairs of one prompt are one cluster."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for pair in pairs:
+        found[pair.prompt].append(points(pair))
+    successes = np.array([sum(its) for its in found.values()])
+    trials = np.array([float(len(its)) for its in found.values()])
+    return clustered_share(successes, trials, resamples=resamples, seed=seed)
 
 
 def _ceiling(pairs: Sequence[ScoredPair]) -> float | None:
@@ -90,7 +102,7 @@ def _ceiling(pairs: Sequence[ScoredPair]) -> float | None:
 
 def _scaled(estimate: Estimate, factor: float) -> Estimate:
     low, high = estimate["low"], estimate["high"]
-    assert low is not None and high is not None  # Wilson's interval always exists
+    assert low is not None and high is not None  # a share has an interval from one prompt on
     return Estimate(
         mean=estimate["mean"] * factor, low=low * factor, high=high * factor, n=estimate["n"]
     )

@@ -87,13 +87,14 @@ def student(degrees: int) -> float:
     )
 
 
-def wilson(successes: float, n: int) -> Estimate:
+def wilson(successes: float, n: float) -> Estimate:
     """Share of successes in n trials with Wilson's interval, which stays within [0, 1].
 
         (k + z²/2 ± z √(k (n − k) / n + z²/4)) / (n + z²)
 
     Args:
         successes: k, where half a success is a tie.
+        n: trials; an effective number need not be whole.
 
     Source: Wilson 1927, JASA 22, 209–212.
     """
@@ -103,7 +104,32 @@ def wilson(successes: float, n: int) -> Estimate:
     centre = successes + z * z / 2
     half = z * math.sqrt(successes * (n - successes) / n + z * z / 4)
     low, high = (centre - half) / (n + z * z), (centre + half) / (n + z * z)
-    return Estimate(mean=successes / n, low=max(0.0, low), high=min(1.0, high), n=n)
+    return Estimate(mean=successes / n, low=max(0.0, low), high=min(1.0, high), n=round(n))
+
+
+def clustered_share(
+    successes: Floats, trials: Floats, *, resamples: int, seed: int = 0
+) -> Estimate:
+    """Share Σ successes / Σ trials where the trials of one cluster are no independent witnesses.
+
+    The interval reaches as far as the wider of two. The bootstrap over clusters is right whatever
+    the clusters have in common, but too short near 0 and 1 and where one cluster holds most trials.
+    Wilson's, for the effective number of clusters (Σ m)² / Σ m², supposes that a cluster's trials
+    are all alike: the variance of the share is then p (1 − p) Σ m² / (Σ m)².
+
+    Args:
+        successes, trials: of each cluster, [clusters]; m = trials ≥ 1, not the same in each.
+
+    Source: effective number: Kish 1965, "Survey sampling", section 8.2.
+    Differs: the number of clusters itself would be Wilson's n only if all m were equal.
+    """
+    drawn = bootstrap(successes, trials, resamples=resamples, seed=seed)
+    effective = float(trials.sum() ** 2 / np.square(trials).sum())
+    bounded = wilson(drawn["mean"] * effective, effective)
+    lows, highs = ([found[end] for found in (drawn, bounded)] for end in ("low", "high"))
+    low = min(end for end in lows if end is not None)
+    high = max(end for end in highs if end is not None)
+    return Estimate(mean=drawn["mean"], low=low, high=high, n=drawn["n"])
 
 
 def wins(values: Floats, reference: Floats) -> tuple[Floats, Floats]:

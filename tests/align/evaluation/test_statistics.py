@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from align.evaluation.statistics import bootstrap, distinct, expanded_tail, student, wilson, wins
+from align.evaluation.statistics import (
+    bootstrap,
+    clustered_share,
+    distinct,
+    expanded_tail,
+    student,
+    wilson,
+    wins,
+)
 
 
 def test_bootstrap_is_the_closed_form_for_many_prompts() -> None:
@@ -89,6 +97,49 @@ def test_wilson_literals(successes: int, n: int, low: float, high: float) -> Non
 def test_wilson_refuses_what_is_no_share(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="must lie between"):
         wilson(successes, n)
+
+
+def clusters(
+    kind: str, share: float, prompts: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Successes and trials of each prompt, of which the expected share of successes is `share`."""
+    if kind == "alike":  # every tenth prompt has 20 pairs, and the pairs of a prompt agree
+        trials = np.where(rng.random(prompts) < 0.1, 20.0, 1.0)
+        return trials * (rng.random(prompts) < share), trials
+    trials = rng.integers(1, 5, size=prompts).astype(float)  # prompts differ in difficulty
+    easy = rng.beta(2 * share, 2 * (1 - share), size=prompts)
+    return rng.binomial(trials.astype(int), easy).astype(float), trials
+
+
+@pytest.mark.parametrize("kind", ["alike", "differing"])
+@pytest.mark.parametrize(("share", "prompts"), [(0.7, 100), (0.9, 100), (0.9, 30), (0.97, 300)])
+def test_a_share_over_clusters_covers_the_truth_in_95_of_100_samples(
+    kind: str, share: float, prompts: int
+) -> None:
+    rng = np.random.default_rng(1)
+    covered = 0  # Wilson's for the number of prompts: .58 of `alike`; the bootstrap alone: .49
+    for trial in range(300):
+        drawn = clusters(kind, share, prompts, rng)
+        found = clustered_share(*drawn, resamples=200, seed=trial)
+        assert found["low"] is not None and found["high"] is not None
+        covered += found["low"] <= share <= found["high"]
+    assert covered / 300 >= 0.95 - 3 * (0.95 * 0.05 / 300) ** 0.5
+
+
+def test_a_share_over_clusters_of_one_trial_each_is_a_share_of_trials() -> None:
+    ones = np.ones(2000)
+    points = (np.arange(2000) < 1400).astype(float)
+    found, plain = clustered_share(points, ones, resamples=4000), wilson(1400, 2000)
+    assert found["mean"] == plain["mean"] == 0.7 and found["n"] == 2000
+    assert found["low"] == pytest.approx(plain["low"], abs=0.001)
+    assert found["high"] == pytest.approx(plain["high"], abs=0.001)
+
+
+def test_a_share_over_clusters_knows_how_few_they_are_when_all_agree() -> None:
+    # every draw of the bootstrap is 1; 4 and 1 pairs count as (4 + 1)² / (4² + 1²) = 25/17 prompts
+    found = clustered_share(np.array([4.0, 1.0]), np.array([4.0, 1.0]), resamples=50)
+    assert (found["mean"], found["high"], found["n"]) == (1.0, 1.0, 2)
+    assert found["low"] == pytest.approx((25 / 17) / (25 / 17 + 3.8415), rel=1e-4)
 
 
 def test_win_rate_counts_wins_and_half_of_the_ties_within_each_prompt() -> None:
