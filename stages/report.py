@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
+from align.errors import ConfigError
 from align.runs.runner import Stage, StageContext, StageResult, main
+from align.runs.tracking import METRICS, read_metrics
 from stages.support import reward_source
 
 TEXT = "report.txt"
@@ -26,6 +28,7 @@ def parents(recipe: Recipe) -> tuple[str, ...]:
 
 
 def run(context: StageContext) -> StageResult:
+    from align.evaluation.summary import FORMAT
     from align.report.frontier import words
     from align.report.render import render
     from align.report.terminal import table
@@ -34,9 +37,14 @@ def run(context: StageContext) -> StageResult:
 
     evaluation = context.parents["evaluate"].path
     summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
+    if summary["format"] != FORMAT:
+        raise ConfigError(
+            f"{evaluation.name}/summary.json: format={summary['format']}, expected {FORMAT}; "
+            "make the evaluation again"
+        )
     samples = _rows(evaluation / "samples.jsonl")
     metrics = {
-        name: _rows(context.parents[name].path / "metrics.jsonl")
+        name: read_metrics(context.parents[name].path / METRICS)
         for name in ORDER
         if name in context.parents
     }

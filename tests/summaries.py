@@ -12,7 +12,7 @@ import numpy as np
 from align.config import BEST_OF_N
 from align.evaluation.best_of_n import kl_bound
 from align.evaluation.reward_card import ScoredPair, reward_card
-from align.evaluation.summary import Scored, summarise
+from align.evaluation.summary import FORMAT, Scored, summarise
 
 FAMILIES = ("capital", "arithmetic", "list", "rewrite", "greet", "dangerous", "harmless")
 MEANS = {"base": 0.05, "sft": 0.55, "dpo": 0.72, "ppo": 0.78}
@@ -87,7 +87,7 @@ def _summary(
         pool=pool,
     )
     return {
-        "format": 2,
+        "format": FORMAT,
         "provenance": {
             "run": "tiny",
             "recipe": "tiny",

@@ -6,13 +6,17 @@ Shapes: p = prompts, s = samples of one prompt. An `Estimate` is {mean, low, hig
 prompts. A `Slices` is {all, seen, unseen: Estimate | None, family, language: {name: Estimate}}:
 one quantity over all prompts and over parts of them. What cannot be known is None, never a number:
 gold without checks, seen and unseen without `seen` in the rows.
+
+`X_gain` is a policy's X less the reference's on the same prompts. What is said of a change rests on
+its interval: prompts differ in difficulty by more than policies do, and that cancels within a pair,
+but not between two intervals that were each taken alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +25,8 @@ from align.config import ALIGNED
 from align.evaluation import best_of_n
 from align.evaluation.statistics import Estimate, Floats, bootstrap, distinct, wins
 
-FORMAT = 2
+FORMAT = 3
+"""Counts up whenever an entry comes or means something else; the report reads this one only."""
 REFERENCE = "sft"
 """The policy that the others are compared with."""
 
@@ -51,6 +56,24 @@ class Scored:
         """Reward, and gold where there is any, by prompt [p]."""
         gold = {} if self.gold is None else {"gold": self.gold.mean(axis=1)}
         return gold | {"reward": self.reward.mean(axis=1)}
+
+
+class Measure(NamedTuple):
+    """One quantity of every answer that is no judge's opinion; the report prints it by itself."""
+
+    key: str
+    label: str
+    unit: str
+    of: Callable[[Scored], Floats]
+    """[p, s], a number for each answer."""
+    digits: int = 2
+
+
+MEASURES = (
+    Measure("length", "length", "tokens", lambda scored: scored.length, digits=1),
+    Measure("stop_rate", "stop rate", "answers that end by themselves", lambda one: one.stopped),
+)
+"""Each becomes an entry, an Estimate, and its difference to the reference as `KEY_gain`."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +148,7 @@ class Summariser:
         return {
             "gold": gold,
             "reward": self.slices(scored.reward.mean(axis=1)),
-            "length": self.estimate(scored.length.mean(axis=1)),
-            "stop_rate": self.estimate(scored.stopped.mean(axis=1)),
+            **{each.key: self.estimate(each.of(scored).mean(axis=1)) for each in MEASURES},
             "distinct_2": distinct(scored.ids),
         }
 
@@ -138,7 +160,8 @@ class Summariser:
             nats, tokens = sampled.kl, sampled.length[:, : sampled.kl.shape[1]]
             entry["kl_sequence"] = self.estimate(nats.mean(axis=1))
             entry["kl_token"] = self.estimate(nats.sum(axis=1), tokens.sum(axis=1))
-        entry |= {"gold_gain": None, "reward_gain": None, "win_rate": None}
+        entry |= dict.fromkeys(("gold_gain", "reward_gain", "win_rate", "length_ratio"))
+        entry |= dict.fromkeys(f"{each.key}_gain" for each in MEASURES)
         if reference is not None:
             entry |= self._against(sampled, reference)
         entry["greedy"] = self.answers(greedy)
@@ -147,8 +170,14 @@ class Summariser:
     def _against(self, policy: Scored, reference: Scored) -> dict[str, Any]:
         """Differences paired by prompt, and the win rate: by gold where there is any."""
         compared: dict[str, Any] = {
-            "reward_gain": self.slices(policy.reward.mean(axis=1) - reference.reward.mean(axis=1))
+            "reward_gain": self.slices(policy.reward.mean(axis=1) - reference.reward.mean(axis=1)),
+            "length_ratio": self.estimate(
+                policy.length.mean(axis=1), reference.length.mean(axis=1)
+            ),
         }
+        for each in MEASURES:
+            gain = each.of(policy).mean(axis=1) - each.of(reference).mean(axis=1)
+            compared[f"{each.key}_gain"] = self.estimate(gain)
         judge, mine, theirs = "reward", policy.reward, reference.reward
         if policy.gold is not None and reference.gold is not None:
             judge, mine, theirs = "gold", policy.gold, reference.gold

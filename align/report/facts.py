@@ -9,6 +9,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from align.evaluation.summary import MEASURES
 from align.report.text import MISSING, interval, name, nats, number
 
 Cell = tuple[str, str]
@@ -45,7 +46,7 @@ def numbers(summary: Mapping[str, Any]) -> list[Table]:
         tables.append(Table("Gold, the rule judge’s score from 0 to 1", _parts(policies, "gold")))
         gains = _parts(policies, "gold_gain", sign=True)
         tables.append(Table("Gold, difference to SFT on the same prompts", gains))
-    tables.append(Table("Against SFT", _against(policies)))
+    tables.append(Table("Against SFT, on the same prompts", _against(policies)))
     tables.append(Table("The answers", _answers(policies)))
     greedy = {key: entry["greedy"] for key, entry in policies.items()}
     tables.append(Table("Greedy: the likeliest token each time", _greedy(greedy)))
@@ -106,6 +107,15 @@ def _against(policies: Mapping[str, Any]) -> list[Line]:
             "share of the comparisons",
             [(number(e["win_rate"]["ties"]) if e["win_rate"] else MISSING, "") for e in entries],
         ),
+        *(
+            Line(
+                f"{each.label}, difference",
+                each.unit,
+                [cell(e[f"{each.key}_gain"], each.digits, sign=True) for e in entries],
+            )
+            for each in MEASURES
+        ),
+        Line("length, ratio", "times SFT’s", [cell(e["length_ratio"]) for e in entries]),
         Line("KL to SFT", "nats per answer", [_nats(e) for e in entries]),
         Line("KL to SFT", "nats per token", [cell(e["kl_token"]) for e in entries]),
     ]
@@ -120,9 +130,9 @@ def _answers(policies: Mapping[str, Any]) -> list[Line]:
     entries = list(policies.values())
     return [
         Line("reward", "reward model’s raw score", [cell(e["reward"]["all"]) for e in entries]),
-        Line("length", "tokens", [cell(e["length"], 1) for e in entries]),
-        Line(
-            "stop rate", "answers that end by themselves", [cell(e["stop_rate"]) for e in entries]
+        *(
+            Line(each.label, each.unit, [cell(e[each.key], each.digits) for e in entries])
+            for each in MEASURES
         ),
         Line(
             "distinct-2", "different token pairs", [(number(e["distinct_2"]), "") for e in entries]

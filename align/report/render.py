@@ -17,7 +17,7 @@ import jinja2
 from align.report import facts, frontier, pictures, templates, text
 from align.report.alarms import stage_alarms
 from align.report.curves import StageCurves, stage_curves
-from align.report.verdict import verdict
+from align.report.verdict import LEAST_PROMPTS, TOLERATED, listed_in_full, verdict
 
 FOLDER = Path(templates.__file__).parent
 
@@ -71,13 +71,17 @@ def _context(
 ) -> dict[str, Any]:
     policies, card = summary["policies"], summary["reward_model"]
     judge = "gold" if policies["sft"]["gold"] is not None else "reward"
+    judged = verdict(dict(summary))
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
     return {
         "style": style,
         "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         "summary": summary,
         "judge": judge,
-        "verdict": verdict(dict(summary)),
+        "verdict": judged,
+        "all_costs": listed_in_full(judged),
+        "tolerated": TOLERATED,
+        "least_prompts": LEAST_PROMPTS,
         "overview": pictures.overview(policies, judge),
         "families": pictures.families(policies, judge),
         "tables": facts.numbers(summary),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from transformers import LlamaForSequenceClassification
 
 from align.config import DataSource, Recipe
-from align.errors import DataError
+from align.errors import ConfigError, DataError
 from align.report.frontier import words
 from align.runs.artifacts import Artifact
 from align.runs.contract import StageContext
@@ -234,3 +235,13 @@ def test_the_report_is_written_from_the_evaluation(evaluated: Path, run_dir: Pat
         assert "Reward model" in text and "loss" in text
     assert str(run_dir) not in page + notes
     assert (out / "report.txt").read_text(encoding="utf-8").startswith(" ")
+
+
+def test_a_summary_of_another_format_is_refused_in_one_line(
+    evaluated: Path, run_dir: Path, tmp_path: Path
+) -> None:
+    older = shutil.copytree(run_dir, tmp_path / "older")
+    path = older / "evaluate" / "summary.json"
+    path.write_text(json.dumps(summary_of(evaluated) | {"format": 2}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"evaluate/summary.json: format=2, expected 3; make"):
+        run_stage(report.STAGE, recipe(run_dir, prompts()), older, tmp_path / "report")

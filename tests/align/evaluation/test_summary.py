@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -22,8 +23,12 @@ POLICY = ANSWERS | {
     "gold_gain",
     "reward_gain",
     "win_rate",
+    "length_gain",
+    "length_ratio",
+    "stop_rate_gain",
     "greedy",
 }
+AGAINST = ("gold_gain", "reward_gain", "win_rate", "length_gain", "length_ratio", "stop_rate_gain")
 
 
 def check_estimate(estimate: dict[str, Any], extra: frozenset[str] = frozenset()) -> None:
@@ -58,8 +63,10 @@ def test_every_policy_has_every_number_with_its_interval_and_n() -> None:
         check_estimate(policy["kl_sequence"])
         check_estimate(policy["kl_token"])
         if name == "sft":
-            assert policy["gold_gain"] is policy["reward_gain"] is policy["win_rate"] is None
+            assert [policy[key] for key in AGAINST] == [None] * len(AGAINST)
         else:
+            for key in ("length_gain", "length_ratio", "stop_rate_gain"):
+                check_estimate(policy[key])
             check_slices(policy["gold_gain"])
             check_slices(policy["reward_gain"])
             check_estimate(policy["win_rate"], frozenset({"ties", "judge"}))
@@ -103,6 +110,18 @@ def test_numbers_worked_by_hand() -> None:
     assert found["win_rate"]["ties"] == pytest.approx((0.25 + 0.5) / 2)
     assert found["kl_sequence"]["mean"] == pytest.approx((3 + 1) / 2)
     assert found["kl_token"]["mean"] == pytest.approx((3 + 1) / (6 + 2))  # of the answers measured
+
+
+def test_length_and_stops_are_compared_prompt_by_prompt() -> None:
+    """Where each prompt differs alike the interval has no width, however the prompts differ."""
+    sft = scored(None, [[0.0]] * 3, length=np.array([[4.0], [10.0], [40.0]]))
+    longer = scored(None, [[0.0]] * 3, length=np.array([[6.0], [15.0], [60.0]]))
+    found = summarised([{}] * 3, sft, longer)["policies"]["ppo"]
+    assert found["length_gain"]["mean"] == pytest.approx((2 + 5 + 20) / 3)
+    assert found["length_ratio"] == pytest.approx({"mean": 1.5, "low": 1.5, "high": 1.5, "n": 3})
+    assert found["length"]["high"] - found["length"]["low"] > 10
+    cut = dataclasses.replace(sft, stopped=np.array([[0.0], [1.0], [1.0]]))
+    assert summarised([{}] * 3, sft, cut)["policies"]["ppo"]["stop_rate_gain"]["mean"] == -1 / 3
 
 
 def test_prompts_without_checks_count_for_the_reward_and_not_for_gold() -> None:
