@@ -15,6 +15,7 @@ from typing import Any
 
 from align.config import DataSource, Recipe
 from align.data import load_preferences, load_prompts
+from align.ppo.metrics import HEADLINE
 from align.runs.runner import Stage, StageContext, StageResult, main
 from stages.baselines import GRPO, RLOO
 from stages.support import reward_source
@@ -117,7 +118,7 @@ PPO = Stage(
     parents=reward_source.parents,
     data=reward_source.data,
     models=reward_source.external_models,
-    headline=("ppo/reward/score", "ppo/kl/sequence", "ppo/response/length"),
+    headline=HEADLINE,
     checkpoint_every=lambda recipe: recipe.ppo.checkpoint_every,
 )
 DPO = Stage(

@@ -180,8 +180,8 @@ METRICS = {
         "dpo",
         {
             "train/loss": (0.693, 0.42),
-            "train/rewards/margins": (0, 1.4),
-            "train/rewards/accuracies": (0.5, 0.84),
+            "rewards/margins": (0, 1.4),
+            "rewards/accuracies": (0.5, 0.84),
         },
     ),
     "ppo": metric_rows(

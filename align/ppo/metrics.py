@@ -1,58 +1,113 @@
-"""What PPO reports of an iteration: one table of names and units, and the readings behind it."""
+"""What PPO reports of an iteration: one table of names and units, and the readings behind it.
+
+A key is `ppo/GROUP/NAME`. Of `policy` and `value`, NAME is what the loss of that role returns
+(align/maths/losses.py), or what its optimiser says; the rest is read from the rollout here. To add
+a metric: a row of the table, in the place where its curve shall stand, and its reading.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
-
-from align.maths.advantages import explained_variance
-from align.maths.kl import kl
-from align.maths.logprobs import sequence_logprobs
-from align.maths.masks import masked_mean
-from align.maths.timeline import Measured, Rollout
 from align.ppo.alarms import RULES
-from align.sampling.sampler import Sample
 
-METRICS = {
-    "ppo/reward/score": "raw score of the reward model, mean over episodes",
-    "ppo/reward/normalised": "score that PPO maximises: normalised, clipped, missing-EOS rule",
-    "ppo/reward/shaped": "the same minus kl_coef · KL, mean over episodes",
-    "ppo/kl/sequence": "KL(policy ‖ reference), nats per episode, k1: the one in the reward",
-    "ppo/kl/token": "the same in nats per token",
-    "ppo/kl/token_k3": "the same by the estimator that is never negative",
-    "ppo/kl/coef": "reward per nat",
-    "ppo/policy/loss": "clipped objective, mean over optimiser steps",
-    "ppo/policy/clip_fraction": "share of tokens whose gradient the clip removed",
-    "ppo/policy/kl_old_new": "KL(sampling policy ‖ updated policy), nats per token, k3",
-    "ppo/policy/ratio_max": "largest π / π_old of the iteration",
-    "ppo/policy/ratio_gap_max": "largest |π / π_old − 1| of the iteration",
-    "ppo/policy/steps": "optimiser steps of the iteration; fewer where early_stop_kl ended it",
-    "ppo/policy/entropy": "nats per token, of the policy that sampled",
-    "ppo/start/loss": "policy loss of the first minibatch; 0 when whitened and minibatches = 1",
-    "ppo/start/clip_fraction": "clip fraction of the first minibatch, 0",
-    "ppo/start/ratio_gap_max": "largest |π / π_old − 1| of the first minibatch, 0 but for rounding",
-    "ppo/value/loss": "½ squared error in units of the return, mean over optimiser steps",
-    "ppo/value/clip_fraction": "share of tokens whose value the clip held back",
-    "ppo/value/explained_variance": "1 − Var(R − V) / Var(R) before the update",
-    "ppo/response/length": "tokens per episode",
-    "ppo/response/stop_rate": "share of episodes that ended with a stop token",
-    "ppo/optimiser/grad_norm": "policy gradient before clipping, mean over optimiser steps",
-    "ppo/optimiser/value_grad_norm": "critic gradient before clipping, mean over optimiser steps",
-    "ppo/optimiser/learning_rate": "of the policy",
-    "ppo/optimiser/value_learning_rate": "of the critic",
-    "ppo/sampler/gap_mean": "|log π of sampler − log π of trainer|, nats per token, mean",
-    "ppo/sampler/gap_max": "the same, largest",
-    "ppo/sampler/surprise": "−log π of the tokens less the entropy, nats per token; mean 0",
-    "ppo/sampler/surprise_error": "its standard error over episodes",
-    "ppo/probe/gold": "rule judge's score of greedy answers to held-back prompts, 0 to 1",
-    "ppo/probe/reward": "score that PPO maximises of the same answers, mean",
-    "ppo/probe/gold_change": "gold against the best probe so far, mean over prompts",
-    "ppo/probe/gold_change_error": "its standard error over prompts",
-    "ppo/probe/reward_change": "reward against that same probe, mean over prompts",
-} | {rule.key: f"1 while: {rule.cause}" for rule in RULES}
-"""Every metric and its unit; all are taken over response tokens only, never over padding."""
+if TYPE_CHECKING:  # the report and `--help` read the table, and load no torch for it
+    from torch import Tensor
+
+    from align.maths.timeline import Measured, Rollout
+    from align.sampling.sampler import Sample
+
+
+class Metric(NamedTuple):
+    """One row of the table; all readings are over response tokens only, never over padding."""
+
+    key: str
+    unit: str
+    meaning: str
+    curve: bool = False
+    """Whether the report draws it."""
+    headline: bool = False
+    """Whether the terminal shows it while the stage runs."""
+
+
+NATS, REWARD = "nats per token", "reward"
+SHARE = "share of tokens"
+TABLE = (
+    Metric(
+        "ppo/reward/score",
+        REWARD,
+        "raw score of the reward model, mean over episodes",
+        curve=True,
+        headline=True,
+    ),
+    Metric(
+        "ppo/reward/normalised",
+        REWARD,
+        "score that PPO maximises: normalised, clipped, missing-EOS rule",
+    ),
+    Metric("ppo/reward/shaped", REWARD, "the same minus kl_coef · KL, mean over episodes"),
+    Metric(
+        "ppo/kl/sequence",
+        "nats per episode",
+        "KL(policy ‖ reference), k1: the one in the reward",
+        curve=True,
+        headline=True,
+    ),
+    Metric("ppo/kl/token", NATS, "the same by token"),
+    Metric("ppo/kl/token_k3", NATS, "the same by the estimator that is never negative"),
+    Metric("ppo/kl/coef", "reward per nat", "kl_coef of the iteration"),
+    Metric("ppo/response/length", "tokens", "mean over episodes", curve=True, headline=True),
+    Metric("ppo/response/stop_rate", "share of episodes", "ended with a stop token", curve=True),
+    Metric(
+        "ppo/probe/gold",
+        "0 to 1",
+        "rule judge's score of greedy answers to held-back prompts",
+        curve=True,
+    ),
+    Metric("ppo/probe/reward", REWARD, "score that PPO maximises of the same answers, mean"),
+    Metric("ppo/probe/gold_change", "gold", "against the best probe so far, mean over prompts"),
+    Metric("ppo/probe/gold_change_error", "gold", "its standard error over prompts"),
+    Metric("ppo/probe/reward_change", REWARD, "against that same probe, mean over prompts"),
+    Metric("ppo/policy/entropy", NATS, "of the policy that sampled", curve=True),
+    Metric(
+        "ppo/policy/loss", "advantage", "clipped objective, mean over optimiser steps", curve=True
+    ),
+    Metric("ppo/policy/clip_fraction", SHARE, "whose gradient the clip removed", curve=True),
+    Metric("ppo/policy/kl_old_new", NATS, "KL(sampling policy ‖ updated policy), k3"),
+    Metric("ppo/policy/ratio_max", "ratio", "largest π / π_old of the iteration"),
+    Metric("ppo/policy/ratio_gap_max", "ratio", "largest |π / π_old − 1| of the iteration"),
+    Metric(
+        "ppo/policy/steps",
+        "optimiser steps",
+        "of the iteration; fewer where early_stop_kl ended it",
+    ),
+    Metric("ppo/policy/grad_norm", "norm", "gradient before clipping, mean over optimiser steps"),
+    Metric("ppo/policy/learning_rate", "rate", "of the iteration"),
+    Metric("ppo/value/loss", "return²", "½ squared error, mean over optimiser steps", curve=True),
+    Metric(
+        "ppo/value/explained_variance",
+        "share",
+        "1 − Var(R − V) / Var(R) before the update",
+        curve=True,
+    ),
+    Metric("ppo/value/clip_fraction", SHARE, "whose value the clip held back"),
+    Metric("ppo/value/grad_norm", "norm", "gradient before clipping, mean over optimiser steps"),
+    Metric("ppo/value/learning_rate", "rate", "of the iteration"),
+    Metric(
+        "ppo/start/loss", "advantage", "of the first minibatch; 0 when whitened and minibatches = 1"
+    ),
+    Metric("ppo/start/clip_fraction", SHARE, "of the first minibatch, 0"),
+    Metric("ppo/start/ratio_gap_max", "ratio", "of the first minibatch, 0 but for rounding"),
+    Metric("ppo/sampler/gap_mean", NATS, "|log π of sampler − log π of trainer|, mean"),
+    Metric("ppo/sampler/gap_max", "nats", "the same, largest"),
+    Metric("ppo/sampler/surprise", NATS, "−log π of the tokens less the entropy; mean 0"),
+    Metric("ppo/sampler/surprise_error", NATS, "its standard error over episodes"),
+    *(Metric(rule.key, "0 or 1", f"1 while: {rule.cause}") for rule in RULES),
+)
+"""Every metric; the report's curves stand in this order."""
+METRICS = {metric.key: metric for metric in TABLE}
+HEADLINE = tuple(metric.key for metric in TABLE if metric.headline)
 
 
 def listed(metrics: dict[str, float]) -> dict[str, float]:
@@ -72,6 +127,13 @@ def describe(
     kl_coef: float,
 ) -> dict[str, float]:
     """Read the rollout, before the update: rewards, KL, critic, responses, sampler."""
+    import torch
+
+    from align.maths.advantages import explained_variance
+    from align.maths.kl import kl
+    from align.maths.logprobs import sequence_logprobs
+    from align.maths.masks import masked_mean
+
     mask = rollout.response_mask
     k1 = kl(measured.logprobs, measured.ref_logprobs, estimator="k1")
     k3 = kl(measured.logprobs, measured.ref_logprobs, estimator="k3")
@@ -104,15 +166,12 @@ def describe(
 def average_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean over the optimiser steps (maximum of `_max`), and the policy's first step by itself."""
     summary = {}
-    for name in steps[0]:
-        readings = [step[name] for step in steps]
-        combined = max(readings) if name.endswith("_max") else sum(readings) / len(readings)
-        summary[f"ppo/{name}"] = combined
-    summary["ppo/policy/steps"] = sum("policy/loss" in step for step in steps)
-    for role, name in (("policy", "grad_norm"), ("value", "value_grad_norm")):
-        if f"ppo/{role}/grad_norm" in summary:
-            summary[f"ppo/optimiser/{name}"] = summary.pop(f"ppo/{role}/grad_norm")
+    for key in steps[0]:
+        readings = [step[key] for step in steps]
+        combined = max(readings) if key.endswith("_max") else sum(readings) / len(readings)
+        summary[key] = combined
+    summary["ppo/policy/steps"] = sum("ppo/policy/loss" in step for step in steps)
     for name in ("loss", "clip_fraction", "ratio_gap_max"):
-        if f"policy/{name}" in steps[0]:
-            summary[f"ppo/start/{name}"] = steps[0][f"policy/{name}"]
+        if f"ppo/policy/{name}" in steps[0]:
+            summary[f"ppo/start/{name}"] = steps[0][f"ppo/policy/{name}"]
     return summary

@@ -45,15 +45,14 @@ class Optimiser:
         """Clip the gradient; the readings of the minibatch, if they are numbers."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         metrics = self.metrics | {"grad_norm": norm}
-        named = {f"{self.role}/{name}": value.item() for name, value in metrics.items()}
+        readings = {name: value.item() for name, value in metrics.items()}
         for name in ("loss", "grad_norm"):
-            if not math.isfinite(named[f"{self.role}/{name}"]):
+            if not math.isfinite(readings[name]):
                 raise DivergedError(
-                    f"{self.role} {name}={named[f'{self.role}/{name}']}, so the step was not "
-                    "taken; lower ppo.learning_rate or ppo.value_learning_rate, or raise "
-                    "ppo.kl_coef"
+                    f"{self.role} {name}={readings[name]}, so the step was not taken; lower "
+                    "ppo.learning_rate or ppo.value_learning_rate, or raise ppo.kl_coef"
                 )
-        return named
+        return {f"ppo/{self.role}/{name}": reading for name, reading in readings.items()}
 
 
 class Optimisers(NamedTuple):
@@ -90,8 +89,8 @@ class Optimisers(NamedTuple):
 
     def learning_rates(self) -> dict[str, float]:
         return {
-            "ppo/optimiser/learning_rate": self.policy.adam.param_groups[0]["lr"],
-            "ppo/optimiser/value_learning_rate": self.value.adam.param_groups[0]["lr"],
+            f"ppo/{optimiser.role}/learning_rate": optimiser.adam.param_groups[0]["lr"]
+            for optimiser in self
         }
 
 

@@ -275,7 +275,7 @@ def update(
                 returns_std=returns_std,
             )
             steps.append(optimisers.step(train_policy=train_policy))
-            if steps[-1].get("policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
+            if steps[-1].get("ppo/policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
                 return steps
     return steps
 

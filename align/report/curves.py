@@ -1,34 +1,48 @@
-"""Which curves of a stage are worth a picture, from the rows of its metrics.jsonl."""
+"""Which curves of a stage are worth a picture, from the rows of its metrics.jsonl.
+
+What is drawn, in which order and with which unit is said by two tables: PPO's own of all its
+metrics (align/ppo/metrics.py), and the one below of what TRL's trainers log.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.ppo.metrics import METRICS
 from align.report.pictures import Curve, curve
 
-MOST_CURVES = 10
-FEWEST_POINTS = 2
-WORTH_SEEING = (
-    r"(^|train/|eval/)loss$",
-    r"accurac",
-    r"reward/score$",
-    r"kl/sequence$",
-    r"train/(kl|reward)$",
-    r"response/length$|completions/mean_length$",
-    r"stop_rate$",
-    r"probe/gold$",
-    r"rewards/(?!score_)|mean_reward$|margin",
-    r"entropy$",
-    r"explained_variance$",
-    r"policy/clip_fraction$",
-    r"(policy|value)/loss$",
-    r"train/grad_norm$",
-)
-"""Patterns of metric names, the first to be drawn first."""
+Series = dict[str, tuple[list[int], list[float]]]
+
+LOGGED = {
+    "sft/train/loss": "nats per token",
+    "reward/train/loss": "nats per pair",
+    "dpo/train/loss": "nats per pair",
+    "*/train/loss": "what the trainer minimises",
+    "*/train/mean_token_accuracy": "share of tokens",
+    "*/train/accuracy": "share of pairs",
+    "*/train/margin": "reward, chosen − rejected",
+    "*/train/mean_reward": "reward",
+    "*/rewards/accuracies": "share of pairs",
+    "*/rewards/margins": "implicit reward, chosen − rejected",
+    "*/rewards/chosen": "implicit reward",
+    "*/rewards/rejected": "implicit reward",
+    "*/reward/score": "reward",
+    "*/train/reward": "score that is maximised",
+    "rloo/train/kl": "nats per response",
+    "grpo/train/kl": "nats per token",
+    "*/train/kl": "nats",
+    "*/train/entropy": "nats per token",
+    "*/completions/mean_length": "tokens",
+    "*/completions/clipped_ratio": "share of responses that were cut",
+    "*/train/grad_norm": "before clipping",
+}
+"""Units of what TRL's trainers log (trl 1.16), in the order of their curves.
+
+A key is that of metrics.jsonl; `*` holds for every stage that has no row of its own.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,30 @@ class StageCurves:
 
 
 def stage_curves(stage: str, rows: Sequence[Mapping[str, Any]]) -> StageCurves:
-    """The most telling curves of one stage; what is not finite is left out of its curve."""
-    series: dict[str, tuple[list[int], list[float]]] = {}
+    """The curves of one stage; what is not finite is left out of its curve."""
+    drawable = {key: found for key, found in _series(rows).items() if len(found[0]) > 1}
+    curves = [
+        curve(key.removeprefix(f"{stage}/"), unit, *drawable[key])
+        for key, unit in _tabled(stage).items()
+        if key in drawable
+    ]
+    return StageCurves(stage, curves, len(drawable) - len(curves))
+
+
+def _tabled(stage: str) -> dict[str, str]:
+    """The keys that a stage may have a curve of, in order, each with its unit."""
+    ours = (metric for metric in METRICS.values() if metric.curve)
+    own = {metric.key: metric.unit for metric in ours if metric.key.startswith(f"{stage}/")}
+    if own:
+        return own
+    special = {row: unit for row, unit in LOGGED.items() if not row.startswith("*")}
+    rows = {row.replace("*", stage): unit for row, unit in LOGGED.items()}
+    return {key: unit for key, unit in (rows | special).items() if key.startswith(f"{stage}/")}
+
+
+def _series(rows: Sequence[Mapping[str, Any]]) -> Series:
+    """Steps and values of each metric."""
+    series: Series = {}
     for row in rows:
         for key, value in row.items():
             if key in ("step", "time") or not isinstance(value, int | float):
@@ -50,16 +86,4 @@ def stage_curves(stage: str, rows: Sequence[Mapping[str, Any]]) -> StageCurves:
                 steps, values = series.setdefault(key, ([], []))
                 steps.append(int(row["step"]))
                 values.append(float(value))
-    drawable = {key: found for key, found in series.items() if len(found[0]) >= FEWEST_POINTS}
-    ranked = sorted(drawable, key=lambda key: (_rank(key), key))
-    chosen = [key for key in ranked if _rank(key) < len(WORTH_SEEING)][:MOST_CURVES]
-    curves = [curve(_title(stage, key), *drawable[key]) for key in chosen]
-    return StageCurves(stage, curves, len(drawable) - len(chosen))
-
-
-def _title(stage: str, key: str) -> str:
-    return key.removeprefix(f"{stage}/").removeprefix("train/")
-
-
-def _rank(key: str) -> int:
-    return next((i for i, p in enumerate(WORTH_SEEING) if re.search(p, key)), len(WORTH_SEEING))
+    return series

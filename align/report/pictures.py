@@ -186,6 +186,7 @@ class Curve:
     """One metric over the steps of a stage, in a box of 100 by 100."""
 
     title: str
+    unit: str
     points: str
     low: str
     high: str
@@ -199,7 +200,7 @@ BOX = 100.0
 MOST_POINTS = 240
 
 
-def curve(title: str, steps: Sequence[int], values: Sequence[float]) -> Curve:
+def curve(title: str, unit: str, steps: Sequence[int], values: Sequence[float]) -> Curve:
     """Draw a series; long ones as means of equal stretches, so that noise stays honest."""
     steps_drawn, drawn = _thinned(steps, values)
     low, high = min(drawn), max(drawn)
@@ -212,7 +213,7 @@ def curve(title: str, steps: Sequence[int], values: Sequence[float]) -> Curve:
     zero = round(BOX * high / span, 2) if low < 0 < high else None
     low_label, high_label, last_label = (_short(value) for value in (low, high, drawn[-1]))
     ends = (steps[0], steps[-1])
-    return Curve(title, " ".join(points), low_label, high_label, last_label, ends, zero)
+    return Curve(title, unit, " ".join(points), low_label, high_label, last_label, ends, zero)
 
 
 def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:

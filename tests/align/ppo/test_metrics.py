@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from align.maths.losses import ppo_policy_loss, ppo_value_loss
 from align.maths.timeline import Measured, Rollout
 from align.ppo import metrics as ppo_metrics
 from align.ppo import train as ppo
@@ -83,18 +86,46 @@ def test_a_full_run_emits_the_table_and_an_unlisted_metric_fails():
         ppo_metrics.listed({"ppo/new": 1.0})
 
 
+P = "ppo/policy"
+
+
 def test_steps_are_averaged_maxima_kept_and_the_first_step_told_apart():
     steps = [
-        {"policy/loss": 1.0, "policy/clip_fraction": 0.0, "policy/ratio_gap_max": 3.0},
-        {"policy/loss": 2.0, "policy/clip_fraction": 0.5, "policy/ratio_gap_max": 1.0},
+        {f"{P}/loss": 1.0, f"{P}/clip_fraction": 0.0, f"{P}/ratio_gap_max": 3.0},
+        {f"{P}/loss": 2.0, f"{P}/clip_fraction": 0.5, f"{P}/ratio_gap_max": 1.0},
     ]
-    summary = ppo_metrics.average_steps([step | {"policy/grad_norm": 4.0} for step in steps])
+    summary = ppo_metrics.average_steps(steps)
     assert summary["ppo/policy/loss"] == 1.5
     assert summary["ppo/policy/ratio_gap_max"] == 3.0
-    assert summary["ppo/optimiser/grad_norm"] == 4.0
     starts = {name: value for name, value in summary.items() if "/start/" in name}
     assert starts == {
         "ppo/start/loss": 1.0,
         "ppo/start/clip_fraction": 0.0,
         "ppo/start/ratio_gap_max": 3.0,
     }
+
+
+def test_every_metric_has_a_unit_and_one_row():
+    keys = [metric.key for metric in ppo_metrics.TABLE]
+    assert len(set(keys)) == len(keys) == len(ppo_metrics.METRICS)
+    assert all(metric.unit and metric.meaning for metric in ppo_metrics.TABLE)
+    assert ppo_metrics.HEADLINE == ("ppo/reward/score", "ppo/kl/sequence", "ppo/response/length")
+
+
+def test_what_a_loss_returns_keeps_its_name_to_the_end():
+    """From the loss through the optimiser step to metrics.jsonl: `ppo/ROLE/` before it, no more."""
+    one, mask = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
+    policy = ppo_policy_loss(one, one, one, mask, clip_range=0.2)
+    value = ppo_value_loss(one, one, one, mask, value_clip_range=0.2)
+    keys = {f"ppo/policy/{name}" for name in policy.metrics}
+    keys |= {f"ppo/value/{name}" for name in value.metrics}
+    log = Log()
+    config = tiny_roles.config(iterations=1)
+    ppo.train(tiny_roles.separate(), PROMPTS, config, tracker=log, seed=0)
+    assert keys and keys <= log.rows[0].keys() <= ppo_metrics.METRICS.keys()
+
+
+def test_the_table_is_read_without_torch():
+    code = "import sys, align.ppo.metrics; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

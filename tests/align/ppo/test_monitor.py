@@ -112,7 +112,7 @@ def test_early_stop_takes_the_first_step_that_is_too_far():
         optimisers = ppo.TrainState.start(roles, settings, seed=0).optimisers
         rollout = collect(roles, settings).rollout
         steps = ppo.update(roles, rollout, optimisers, settings, generator=generator(1))
-        found[early] = [step["policy/kl_old_new"] for step in steps]
+        found[early] = [step["ppo/policy/kl_old_new"] for step in steps]
     whole, stopped = found.values()
     assert len(whole) == 5 and whole[1] < whole[2]
     assert stopped == whole[:3]

@@ -10,8 +10,8 @@ from torch import nn
 
 from align.config import PPOConfig
 from align.errors import DivergedError
+from align.maths.advantages import explained_variance
 from align.maths.timeline import Rollout
-from align.ppo import metrics as ppo_metrics
 from align.ppo import train as ppo
 from align.ppo.optimiser import Optimisers
 from align.ppo.train import update
@@ -65,7 +65,7 @@ def test_gradients_of_one_step_do_not_reach_the_next():
     optimisers = with_sgd(roles, config, lr=0.0)
     first, second = update(roles, rollout, optimisers, config, generator=generator())
     for role in ("policy", "value"):
-        norm = f"{role}/grad_norm"
+        norm = f"ppo/{role}/grad_norm"
         assert second[norm] == pytest.approx(first[norm], rel=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_the_gradient_is_clipped_and_its_norm_before_clipping_reported():
         before = weights(twin.policy_parameters)
         optimisers = with_sgd(twin, config, lr=0.1)
         (step,) = update(twin, rollout, optimisers, config, generator=generator())
-        norms[limit] = (step["policy/grad_norm"], moved(twin.policy_parameters, before))
+        norms[limit] = (step["ppo/policy/grad_norm"], moved(twin.policy_parameters, before))
     (free_norm, free_way), (norm, way) = norms[1e9], norms[0.01]
     assert norm == pytest.approx(free_norm, rel=1e-5)
     assert free_norm > 0.05
@@ -130,7 +130,7 @@ def test_the_critic_learns_a_linear_value():
     )
     with torch.no_grad():
         values = roles.values(rollout.sequences)
-    explained = ppo_metrics.explained_variance(values, returns, rollout.response_mask)
+    explained = explained_variance(values, returns, rollout.response_mask)
     assert explained.item() > 0.9
 
 

@@ -150,10 +150,10 @@ def test_the_clips_of_the_recipe_reach_their_losses():
     value_loss = oracle.ppo_value_loss(
         now.values.tolist(), values, rollout.returns.tolist(), lengths, 0.05 * returns_std
     )
-    assert step["policy/loss"] == pytest.approx(policy_loss, rel=1e-4)
-    assert step["value/loss"] == pytest.approx(value_loss, rel=1e-4)
-    assert step["policy/clip_fraction"] > 0.3
-    assert step["value/clip_fraction"] > 0.1
+    assert step["ppo/policy/loss"] == pytest.approx(policy_loss, rel=1e-4)
+    assert step["ppo/value/loss"] == pytest.approx(value_loss, rel=1e-4)
+    assert step["ppo/policy/clip_fraction"] > 0.3
+    assert step["ppo/value/clip_fraction"] > 0.1
 
 
 def test_the_value_clip_is_in_units_of_the_returns_spread():
@@ -173,9 +173,11 @@ def test_the_value_clip_is_in_units_of_the_returns_spread():
         (step,) = update(roles, scaled, optimisers, config, generator=generator())
         readings.append(step)
     small, large = readings
-    assert 0.05 < small["value/clip_fraction"] < 0.95
-    assert large["value/clip_fraction"] == pytest.approx(small["value/clip_fraction"], abs=1e-6)
-    assert large["value/loss"] == pytest.approx(1e4 * small["value/loss"], rel=1e-4)
+    assert 0.05 < small["ppo/value/clip_fraction"] < 0.95
+    assert large["ppo/value/clip_fraction"] == pytest.approx(
+        small["ppo/value/clip_fraction"], abs=1e-6
+    )
+    assert large["ppo/value/loss"] == pytest.approx(1e4 * small["ppo/value/loss"], rel=1e-4)
 
 
 def test_during_the_critics_warm_up_the_policy_stands_still():
@@ -209,9 +211,9 @@ def test_learning_rates_fall_linearly_per_iteration_or_stay():
             iterations=4, epochs=1, lr_schedule=schedule, value_learning_rate=4e-3
         )
         ppo.train(tiny_roles.separate(), PROMPTS, config, tracker=log, seed=0)
-        rates = [row["ppo/optimiser/learning_rate"] for row in log.rows]
+        rates = [row["ppo/policy/learning_rate"] for row in log.rows]
         assert rates == pytest.approx([1e-3 * share for share in shares])
-        rates = [row["ppo/optimiser/value_learning_rate"] for row in log.rows]
+        rates = [row["ppo/value/learning_rate"] for row in log.rows]
         assert rates == pytest.approx([4e-3 * share for share in shares])
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from align.ppo.metrics import METRICS
-from align.report.curves import MOST_CURVES, stage_curves
 from align.report.pictures import UNIT, curve, families, nice_axis, overview, reward_accuracy
 from tests import summaries
 
@@ -64,35 +62,15 @@ def test_the_reward_picture_has_chance_and_ceiling() -> None:
 
 
 def test_a_curve_fills_its_box() -> None:
-    drawn = curve("loss", [0, 5, 10], [4.0, -1.0, 1.5])
+    drawn = curve("loss", "nats", [0, 5, 10], [4.0, -1.0, 1.5])
     assert drawn.points == "0.00,0.00 50.00,100.00 100.00,50.00"
     assert (drawn.low, drawn.high, drawn.last) == ("−1.00", "4.00", "1.50")
     assert drawn.zero == 80.0
-    assert curve("flat", [1, 2], [2.0, 2.0]).points == "0.00,0.00 100.00,0.00"
+    assert curve("flat", "", [1, 2], [2.0, 2.0]).points == "0.00,0.00 100.00,0.00"
 
 
 def test_a_long_curve_is_drawn_as_means_of_stretches() -> None:
-    drawn = curve("loss", list(range(1000)), [float(i % 2) for i in range(1000)])
+    drawn = curve("loss", "nats", list(range(1000)), [float(i % 2) for i in range(1000)])
     assert len(drawn.points.split()) == 200
     assert (drawn.low, drawn.high) == ("0.400", "0.600")
     assert drawn.steps == (0, 999)
-
-
-def test_curves_leave_out_what_is_no_number_and_count_what_is_not_drawn() -> None:
-    rows = [
-        {"step": 1, "time": 9.0, "ppo/policy/loss": 1.0, "ppo/kl/sequence": 0.0, "ppo/lr": 1.0},
-        {"step": 2, "time": 9.0, "ppo/policy/loss": "nan", "ppo/kl/sequence": 2.0, "ppo/lr": 0.5},
-        {"step": 3, "time": 9.0, "ppo/policy/loss": 0.5, "ppo/note": "text", "ppo/once/loss": 1.0},
-    ]
-    found = stage_curves("ppo", rows)
-    assert [c.title for c in found.curves] == ["kl/sequence", "policy/loss"]
-    assert found.curves[1].steps == (1, 3)
-    assert found.others == 1
-
-
-def test_every_ppo_metric_worth_a_picture_gets_one() -> None:
-    rows = [{"step": step, **dict.fromkeys(METRICS, float(step))} for step in (1, 2)]
-    titles = [c.title for c in stage_curves("ppo", rows).curves]
-    assert len(titles) == MOST_CURVES
-    assert titles[:4] == ["reward/score", "kl/sequence", "response/length", "response/stop_rate"]
-    assert {"policy/loss", "value/loss", "value/explained_variance"} <= set(titles)
