@@ -14,7 +14,7 @@ from typing import Any
 from align.config import Recipe
 from align.errors import ConfigError
 from align.runs.runner import Stage, StageContext, StageResult, main
-from align.runs.tracking import METRICS, read_metrics
+from align.runs.tracking import METRICS_FILE, read_metrics
 from stages.support import reward_source
 
 TEXT = "report.txt"
@@ -44,7 +44,7 @@ def run(context: StageContext) -> StageResult:
         )
     samples = _rows(evaluation / "samples.jsonl")
     metrics = {
-        name: read_metrics(context.parents[name].path / METRICS)
+        name: read_metrics(context.parents[name].path / METRICS_FILE)
         for name in ORDER
         if name in context.parents
     }
