@@ -8,11 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import (
-    GPT2ForSequenceClassification,
-    LlamaForSequenceClassification,
-    PreTrainedModel,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from align.config import PPOConfig
 from align.maths.timeline import Sequences
@@ -22,7 +18,6 @@ from tests import tiny
 
 PAD, STOPS = 0, list(range(1, 30))  # with 29 of 300 tokens stopping, lengths are ragged
 PROMPTS = [[5, 9, 40], [7], [8, 200, 31, 4, 90, 3], [11, 12], [60, 1, 62, 1, 64], [90, 91]]
-SCORER = {"llama": LlamaForSequenceClassification, "gpt2": GPT2ForSequenceClassification}
 Build = Callable[..., PreTrainedModel]
 
 
@@ -32,7 +27,7 @@ def reward_model(build: Build = tiny.llama, *, seed: int = 3) -> PreTrainedModel
     config = copy.deepcopy(base.config)
     config.num_labels = 1
     torch.manual_seed(seed)
-    model = SCORER[config.model_type](config)
+    model = AutoModelForSequenceClassification.from_config(config)
     prefix = model.base_model_prefix
     getattr(model, prefix).load_state_dict(getattr(base, prefix).state_dict())
     return model.eval()
