@@ -153,7 +153,7 @@ def sample_rows(
         {
             **row,
             "prompt": [{"role": "user", "content": prompt if row["language"] == "ko" else english}],
-            "answers": {key: {"sampled": [one], "greedy": one} for key, one in answers.items()},
+            "responses": {key: {"sampled": [one], "greedy": one} for key, one in answers.items()},
         }
         for row in prompt_rows(per_family)
     ]

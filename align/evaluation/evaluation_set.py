@@ -24,23 +24,23 @@ KL_ANSWERS = 512
 """Answers whose KL is measured, if there are that many: whole distributions need few of them."""
 
 
-class Reply(NamedTuple):
-    """An answered prompt: for a judge of the policy's tokens, and for one that reads text."""
+class Conversation(NamedTuple):
+    """A prompt with its response: for a judge of tokens, and for one that reads text."""
 
     ids: list[int]
     messages: list[Message]
 
 
-Score = Callable[[list[Reply]], list[float]]
+Score = Callable[[list[Conversation]], list[float]]
 Fits = Callable[[list[Message]], bool]
 """Whether the reward model can read all of a conversation."""
 
 
 @dataclass
-class Answered:
-    """All answers of one policy in one way of settings, each list [p][s]."""
+class Responses:
+    """All responses of one policy in one way of decoding, each list [p][s]."""
 
-    answers: Answers
+    samples: Answers
     texts: list[list[str]]
     gold: list[list[float]] | None
     kl: list[list[float]] | None = None
@@ -49,7 +49,7 @@ class Answered:
 
     def numbers(self) -> Scored:
         assert self.reward is not None
-        samples = self.answers
+        samples = self.samples
         return Scored(
             gold=None if self.gold is None else np.array(self.gold),
             reward=np.array(self.reward),
@@ -60,7 +60,7 @@ class Answered:
             kl_bound=self.kl_bound,
         )
 
-    def best_of(self, n: int) -> Answered:
+    def best_of(self, n: int) -> Responses:
         """Of each n answers the one that the reward model likes best."""
         assert self.reward is not None
         rows = picks(self.reward, n)
@@ -68,8 +68,8 @@ class Answered:
         def at(table: list[list[Any]]) -> list[list[Any]]:
             return [[its[i] for i in row] for its, row in zip(table, rows, strict=True)]
 
-        return Answered(
-            at(self.answers),
+        return Responses(
+            at(self.samples),
             at(self.texts),
             None if self.gold is None else at(self.gold),
             reward=at(self.reward),
@@ -78,7 +78,7 @@ class Answered:
 
     def means(self) -> dict[str, float]:
         """What is known before the reward model has spoken."""
-        flat = [sample for its in self.answers for sample in its]
+        flat = [sample for its in self.samples for sample in its]
         means = {
             "length": float(np.mean([len(sample.response) for sample in flat])),
             "stop_rate": float(np.mean([sample.finished for sample in flat])),
@@ -93,7 +93,7 @@ class Answered:
         """The answers to one prompt, for samples.jsonl."""
         assert self.reward is not None
         row = []
-        for s, sample in enumerate(self.answers[prompt]):
+        for s, sample in enumerate(self.samples[prompt]):
             gold = None if self.gold is None else self.gold[prompt][s]
             row.append(
                 {
@@ -111,8 +111,8 @@ class Answered:
 class Generations(NamedTuple):
     """What one policy handed in: samples at the recipe's temperature, and greedy answers."""
 
-    sampled: Answered
-    greedy: Answered
+    sampled: Responses
+    greedy: Responses
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class EvaluationSet:
             for t, n in ((config.temperature, config.samples_per_prompt), (0.0, 1))
         )
         measured = max(1, KL_ANSWERS // len(self.prompts))
-        followed = [its[:measured] for its in sampled.answers]
+        followed = [its[:measured] for its in sampled.samples]
         if policy is reference:
             sampled.kl = [[0.0] * len(its) for its in followed]
         else:
@@ -145,7 +145,7 @@ class EvaluationSet:
             )
         return Generations(sampled, greedy)
 
-    def draw(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Answered:
+    def draw(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Responses:
         """The answers that best-of-n picks from: n for each sample."""
         count = self.config.samples_per_prompt * self.config.best_of_n
         settings, temperature = self._settings(stop_ids), self.config.temperature
@@ -162,28 +162,28 @@ class EvaluationSet:
             seed=self.seed,
         )
 
-    def _judged(self, answers: Answers) -> Answered:
-        texts = [[str(self.tokenizer.decode(content(s))) for s in its] for its in answers]
+    def _judged(self, samples: Answers) -> Responses:
+        texts = [[str(self.tokenizer.decode(content(s))) for s in its] for its in samples]
         gold = None
         if any(prompt.checks for prompt in self.prompts):
             gold = [
                 [judge(text, prompt.checks) if prompt.checks else float("nan") for text in its]
                 for prompt, its in zip(self.prompts, texts, strict=True)
             ]
-        return Answered(answers, texts, gold)
+        return Responses(samples, texts, gold)
 
-    def reward(self, answers: Iterable[Answered], score: Score) -> None:
+    def reward(self, given: Iterable[Responses], score: Score) -> None:
         """Add the rewards; an answer that was cut is scored where it was cut."""
-        for answered in answers:
-            flat = iter(score(list(self._replies(answered.answers))))
-            answered.reward = [[next(flat) for _ in its] for its in answered.answers]
+        for responses in given:
+            flat = iter(score(list(self._conversations(responses.samples))))
+            responses.reward = [[next(flat) for _ in its] for its in responses.samples]
 
-    def _replies(self, answers: Answers) -> Iterator[Reply]:
-        for prompt, ids, its in zip(self.prompts, self.ids, answers, strict=True):
+    def _conversations(self, samples: Answers) -> Iterator[Conversation]:
+        for prompt, ids, its in zip(self.prompts, self.ids, samples, strict=True):
             for sample in its:
                 text = decode(self.tokenizer, sample.response)
                 messages = [*prompt.messages, {"role": "assistant", "content": text}]
-                yield Reply(ids + sample.response, messages)
+                yield Conversation(ids + sample.response, messages)
 
     def rows(self, generations: Mapping[str, Generations]) -> Iterator[dict[str, Any]]:
         """One row per prompt with all answers, for samples.jsonl."""
@@ -193,7 +193,7 @@ class EvaluationSet:
                 "id": str(prompt.extra.get("id", p)),
                 **known,
                 "prompt": prompt.messages,
-                "answers": {
+                "responses": {
                     name: {"sampled": given.sampled.row(p), "greedy": given.greedy.row(p)[0]}
                     for name, given in generations.items()
                 },

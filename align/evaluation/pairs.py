@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from align.config import DataSource
 from align.data import Preference, load_preferences, prompt_key, with_unseen_prompts
 from align.data.chat import encode, prompt_ids
-from align.evaluation.evaluation_set import Fits, Reply, Score, warn
+from align.evaluation.evaluation_set import Conversation, Fits, Score, warn
 from align.evaluation.reward_card import ScoredPair
 
 
@@ -56,7 +56,9 @@ def read_pairs(
     kept = [
         pair
         for pair in pairs
-        if all(len(r.ids) <= room and (fits is None or fits(r.messages)) for r in replies(pair))
+        if all(
+            len(r.ids) <= room and (fits is None or fits(r.messages)) for r in conversations(pair)
+        )
     ]
     left_out = {"trained_on": len(rows) - len(new), "too_long": len(pairs) - len(kept)}
     for why, count in left_out.items():
@@ -67,7 +69,7 @@ def read_pairs(
 
 def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
     """Score both answers of every pair."""
-    chosen, rejected = (score(list(side)) for side in zip(*map(replies, pairs), strict=True))
+    chosen, rejected = (score(list(side)) for side in zip(*map(conversations, pairs), strict=True))
     return [
         ScoredPair(
             prompt=prompt_key(pair.row.prompt),
@@ -82,8 +84,8 @@ def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
     ]
 
 
-def replies(pair: Pair) -> tuple[Reply, Reply]:
+def conversations(pair: Pair) -> tuple[Conversation, Conversation]:
     """The chosen answer and the rejected one, as what a judge is given."""
     texts = (pair.row.chosen, pair.row.rejected)
     better, worse = ([*pair.row.prompt, {"role": "assistant", "content": t}] for t in texts)
-    return Reply(pair.chosen, better), Reply(pair.rejected, worse)
+    return Conversation(pair.chosen, better), Conversation(pair.rejected, worse)

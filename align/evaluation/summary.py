@@ -36,7 +36,7 @@ Slices = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scored:
-    """The answers of one policy in numbers, each [p, s] unless said otherwise."""
+    """The responses of one policy in numbers, each [p, s] unless said otherwise."""
 
     gold: Floats | None
     """Rule judge in [0, 1]; NaN at prompts without checks, None if no prompt has any."""
@@ -142,7 +142,7 @@ class Summariser:
             found[key] = {n: self.estimate(values[rows]) for n, rows in parts.items() if len(rows)}
         return found
 
-    def answers(self, scored: Scored) -> dict[str, Any]:
+    def responses(self, scored: Scored) -> dict[str, Any]:
         """What is said of sampled and of greedy answers alike."""
         gold = None if scored.gold is None else self.slices(scored.gold.mean(axis=1))
         return {
@@ -154,7 +154,7 @@ class Summariser:
 
     def policy(self, sampled: Scored, greedy: Scored, reference: Scored | None) -> dict[str, Any]:
         """One policy's entry; `reference` is None for the reference itself."""
-        entry = self.answers(sampled)
+        entry = self.responses(sampled)
         entry |= {"kl_sequence": None, "kl_token": None, "kl_bound": sampled.kl_bound}
         if sampled.kl is not None:
             nats, tokens = sampled.kl, sampled.length[:, : sampled.kl.shape[1]]
@@ -164,7 +164,7 @@ class Summariser:
         entry |= dict.fromkeys(f"{each.key}_gain" for each in MEASURES)
         if reference is not None:
             entry |= self._against(sampled, reference)
-        entry["greedy"] = self.answers(greedy)
+        entry["greedy"] = self.responses(greedy)
         return entry
 
     def _against(self, policy: Scored, reference: Scored) -> dict[str, Any]:
@@ -189,15 +189,13 @@ class Summariser:
 
     def against_picks(self, pool: Scored, sampled: Mapping[str, Scored]) -> dict[str, Any]:
         """The trained policies beside best-of-n at their own KL."""
-        answers = {"reward": pool.reward} | ({} if pool.gold is None else {"gold": pool.gold})
+        values = {"reward": pool.reward} | ({} if pool.gold is None else {"gold": pool.gold})
         trained = {
             name: (float(scored.kl.mean(axis=1).mean()), scored.means())
             for name, scored in sampled.items()
             if scored.kl is not None and name in ALIGNED
         }
-        return best_of_n.compare(
-            answers, trained, lambda values: self.estimate(values[~np.isnan(values)])
-        )
+        return best_of_n.compare(values, trained, lambda each: self.estimate(each[~np.isnan(each)]))
 
 
 def summarise(

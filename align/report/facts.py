@@ -47,7 +47,7 @@ def numbers(summary: Mapping[str, Any]) -> list[Table]:
         gains = _parts(policies, "gold_gain", sign=True)
         tables.append(Table("Gold, difference to SFT on the same prompts", gains))
     tables.append(Table("Against SFT, on the same prompts", _against(policies)))
-    tables.append(Table("The answers", _answers(policies)))
+    tables.append(Table("The answers", _responses(policies)))
     greedy = {key: entry["greedy"] for key, entry in policies.items()}
     tables.append(Table("Greedy: the likeliest token each time", _greedy(greedy)))
     return tables
@@ -126,7 +126,7 @@ def _nats(entry: Mapping[str, Any]) -> Cell:
     return (nats(entry), "") if known is None else cell(known, 1)
 
 
-def _answers(policies: Mapping[str, Any]) -> list[Line]:
+def _responses(policies: Mapping[str, Any]) -> list[Line]:
     entries = list(policies.values())
     return [
         Line("reward", "reward model’s raw score", [cell(e["reward"]["all"]) for e in entries]),
@@ -141,7 +141,7 @@ def _answers(policies: Mapping[str, Any]) -> list[Line]:
 
 
 def _greedy(policies: Mapping[str, Any]) -> list[Line]:
-    lines = _answers(policies)
+    lines = _responses(policies)
     if next(iter(policies.values()))["gold"] is not None:
         lines = [*_parts(policies, "gold")[:3], *lines]
     return lines
@@ -153,7 +153,7 @@ class Shown:
 
     row: Mapping[str, Any]
     prompt: str
-    answers: list[tuple[str, Mapping[str, Any]]]
+    responses: list[tuple[str, Mapping[str, Any]]]
 
     @property
     def tags(self) -> list[str]:
@@ -194,15 +194,15 @@ def _shown(row: Mapping[str, Any]) -> Shown:
         turn["content"] if len(turns) == 1 else f"{turn['role']}: {turn['content']}"
         for turn in turns
     )
-    answers = [(key, given["sampled"][0]) for key, given in row["answers"].items()]
-    return Shown(row, prompt, answers)
+    responses = [(key, given["sampled"][0]) for key, given in row["responses"].items()]
+    return Shown(row, prompt, responses)
 
 
-def scores(answer: Mapping[str, Any]) -> str:
+def scores(response: Mapping[str, Any]) -> str:
     """`gold 0.87 · reward 1.20 · 14 tokens, cut`."""
-    parts = [] if answer["gold"] is None else [f"gold {number(answer['gold'])}"]
-    parts.append(f"reward {number(answer['reward'])}")
-    parts.append(f"{answer['tokens']} tokens{'' if answer['stopped'] else ', cut'}")
+    parts = [] if response["gold"] is None else [f"gold {number(response['gold'])}"]
+    parts.append(f"reward {number(response['reward'])}")
+    parts.append(f"{response['tokens']} tokens{'' if response['stopped'] else ', cut'}")
     return "\u00a0· ".join(part.replace(" ", "\u00a0") for part in parts)
 
 

@@ -67,7 +67,9 @@ def judge(
     """What scores the answers of an evaluation, in batches of its size: as in PPO, the same one."""
     size = context.recipe.evaluate.batch_size
     if model is not None:
-        return lambda replies: model.scores([reply.messages for reply in replies], batch_size=size)
+        return lambda conversations: model.scores(
+            [one.messages for one in conversations], batch_size=size
+        )
     pad_id = int(tokenizer.pad_token_id)
     own = models.load_reward_model(
         context.parents["reward"].model,
@@ -75,8 +77,8 @@ def judge(
         dtype=context.recipe.model.dtype,
         device=models.find_device(context.recipe.model.device),
     )
-    return lambda replies: models.reward_scores(
-        own, [reply.ids for reply in replies], pad_id=pad_id, batch_size=size
+    return lambda conversations: models.reward_scores(
+        own, [one.ids for one in conversations], pad_id=pad_id, batch_size=size
     )
 
 

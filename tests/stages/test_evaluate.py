@@ -142,7 +142,7 @@ def test_samples_hold_every_answer_with_its_scores(evaluated: Path) -> None:
     lines = (evaluated / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["id"] for row in rows] == [f"p{i}" for i in range(8)]
-    answers = [one for row in rows for one in row["answers"]["ppo"]["sampled"]]
+    answers = [one for row in rows for one in row["responses"]["ppo"]["sampled"]]
     assert len(answers) == 16
     policy = summary_of(evaluated)["policies"]["ppo"]
     for key, entry in (("gold", policy["gold"]["all"]), ("reward", policy["reward"]["all"])):

@@ -83,7 +83,7 @@ def test_ppo_and_evaluation_run_without_a_reward_stage(world, kind, lora):
     scorer = tiny_scorers.scorer(kind)
     for line in (world.out("evaluate") / "samples.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
-        answer = row["answers"]["ppo"]["greedy"]
+        answer = row["responses"]["ppo"]["greedy"]
         if answer["stopped"]:  # a text that was not cut inside a character
             messages = [*row["prompt"], {"role": "assistant", "content": answer["text"].strip()}]
             assert scorer.scores([messages])[0] == pytest.approx(answer["reward"], abs=1e-4)

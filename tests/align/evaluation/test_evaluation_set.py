@@ -1,4 +1,4 @@
-"""An evaluation_set on a tiny model: what the judges are given."""
+"""An evaluation set on a tiny model: what the judges are given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from align.config import EvaluateConfig
 from align.data import Prompt
 from align.data.chat import decode, prompt_ids
-from align.evaluation.evaluation_set import Answered, EvaluationSet, Reply, content
+from align.evaluation.evaluation_set import Conversation, EvaluationSet, Responses, content
 from align.sampling.sampler import Sample
 from tests import tiny
 
@@ -45,13 +45,13 @@ def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
     scored: list[list[int]] = []
     told: list[list[dict[str, str]]] = []
 
-    def score(replies: list[Reply]) -> list[float]:
-        scored.extend(reply.ids for reply in replies)
-        told.extend(reply.messages for reply in replies)
-        return [float(len(reply.ids)) for reply in replies]
+    def score(conversations: list[Conversation]) -> list[float]:
+        scored.extend(one.ids for one in conversations)
+        told.extend(one.messages for one in conversations)
+        return [float(len(one.ids)) for one in conversations]
 
     evaluated.reward(generations, score)
-    samples = [sample for its in generations.sampled.answers for sample in its]
+    samples = [sample for its in generations.sampled.samples for sample in its]
     assert {sample.finished for sample in samples} == {True, False}
     prompts = [ids for ids in evaluated.ids for _ in range(3)]
     assert scored[:6] == [p + s.response for p, s in zip(prompts, samples, strict=True)]
@@ -65,7 +65,7 @@ def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
 
 def test_numbers_are_those_of_the_answers() -> None:
     answers = [[Sample([5, 6, STOP], True, []), Sample([5, 6], False, [])]]
-    found = Answered(answers, [["x", "y"]], [[0.5, 1.0]], [[2.0]], [[0.1, 0.2]]).numbers()
+    found = Responses(answers, [["x", "y"]], [[0.5, 1.0]], [[2.0]], [[0.1, 0.2]]).numbers()
     assert found.length.tolist() == [[3.0, 2.0]]
     assert found.stopped.tolist() == [[1.0, 0.0]]
     assert found.ids == [[5, 6], [5, 6]]
@@ -87,7 +87,7 @@ def test_best_of_one_hands_in_the_samples_of_sft() -> None:
     paper = evaluation_set(best_of_n=1)
     given, pool = paper.generate(sft, sft, stop_ids=stops), paper.draw(sft, stop_ids=stops)
     paper.reward([*given, pool], lambda sequences: [float(len(ids)) for ids in sequences])
-    assert pool.best_of(1).answers == given.sampled.answers
+    assert pool.best_of(1).samples == given.sampled.samples
     assert pool.best_of(1).gold[0] == given.sampled.gold[0]
     assert pool.best_of(1).kl_bound == 0.0
 
@@ -96,15 +96,15 @@ def test_best_of_n_hands_in_what_the_reward_model_likes_best_of_each_n() -> None
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
     paper = evaluation_set(best_of_n=4)
     pool = paper.draw(sft, stop_ids=stops)
-    paper.reward([pool], lambda replies: [float(sum(reply.ids)) for reply in replies])
+    paper.reward([pool], lambda conversations: [float(sum(one.ids)) for one in conversations])
     picked = pool.best_of(4)
     assert picked.reward is not None and pool.reward is not None
     for p, its in enumerate(pool.reward):
         assert len(its) == 12
         assert picked.reward[p] == [max(its[s : s + 4]) for s in (0, 4, 8)]
-        for s, answer in enumerate(picked.answers[p]):
+        for s, answer in enumerate(picked.samples[p]):
             index = 4 * s + its[4 * s : 4 * s + 4].index(picked.reward[p][s])
-            assert answer == pool.answers[p][index]
+            assert answer == pool.samples[p][index]
             assert picked.texts[p][s] == pool.texts[p][index]
     numbers = picked.numbers()
     assert numbers.kl is None and numbers.kl_bound == pytest.approx(1.386294 - 0.75, abs=1e-6)
