@@ -1,12 +1,14 @@
 # From nothing to an aligned model. `make` lists what there is; `make pipeline` does all of it.
 #
-# Each stage is a real file target: its manifest. What a stage was made from (recipe, data, code) it
-# writes itself to runs/RUN/.deps/STAGE.mk, as `gcc -MD` does, so that make and the stage's own
-# fingerprint agree. All paths are relative: the project may lie under spaces and Hangul.
+# Each stage is a real file target: its manifest. Which stages there are and what each waits for, the
+# program says: `python -m stages.rules` reads the recipe and writes the rules that are included
+# below. What a stage was made from (recipe, data, code) it writes itself to
+# runs/RUN/.deps/STAGE.mk, as `gcc -MD` does, so that make and the stage's own fingerprint agree.
+# All paths are relative: the project may lie under spaces and Hangul.
 
 RECIPE ?= stages/recipes/tiny.yaml
-# Run directory runs/RUN: the recipe's `name`, or its file name.
-RUN ?= $(or $(shell sed -n 's/^name: *"\{0,1\}\([A-Za-z0-9._-]*\).*/\1/p' '$(RECIPE)' 2>/dev/null),$(basename $(notdir $(RECIPE))))
+# Run directory runs/RUN: by default the recipe's `name`, or its file name.
+RUN ?=
 # Settings for one call: make sft SET="sft.trainer.learning_rate=1e-4"
 SET ?=
 # Python that .venv is made with, and an extra package index (PyTorch's for CPU wheels).
@@ -14,46 +16,27 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 
 empty :=
-comma := ,
 space := $(empty) $(empty)
-run := runs/$(RUN)
 py := .venv/bin/python
-stage = $(py) -m stages.$(1) '$(RECIPE)' 'run=$(RUN)' $(2) $(SET)
-made = $(run)/$(1)/manifest.json
-# What the evaluation compares and a stage trains: `policies: [ … ]` of the recipe, or of SET.
-policies := $(shell { cat '$(RECIPE)'; echo '$(SET)'; } 2>/dev/null | sed -n \
-  -e 's/^[a-z: {]*policies: *\[\([^]]*\)\].*/\1/p' -e 's/.*policies=[^[]*\[\([^]]*\)\].*/\1/p' | tail -n 1)
-trained := $(filter dpo ppo rloo grpo,$(subst $(comma), ,$(or $(policies),dpo ppo)))
-# The reward stage, unless `ppo.reward_model` of the recipe, or of SET, names a ready-made one.
-scorer := $(if $(shell { cat '$(RECIPE)'; echo '$(SET)'; } 2>/dev/null | sed -n \
-  -e '/reward_model[:=] *\(null\|~\)/d' -e '/^[a-z0-9_:{},. ]*reward_model:/p' -e '/reward_model[.a-z]*=/p'),,reward)
+stage = $(py) -m stages.$(1) '$(RECIPE)' 'run=$(notdir $(run))' $(2) $(SET)
 # What every stage waits for; with SET the stage itself decides whether there is something to do.
 inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
-.PRECIOUS: $(run)/%/manifest.json # a stopped stage leaves the last good artifact as it was
-.PHONY: help setup pipeline sft reward dpo ppo rloo grpo evaluate report test mutants torture lint bench-ppo gpu-check clean FORCE
+.PHONY: help setup pipeline test mutants torture lint bench-ppo gpu-check clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 } \
+	  /^pipeline:/ { system("$(PYTHON) align/config/methods.py") }' Makefile
 
 setup: .venv/.ready ## make .venv with every library (TORCH_INDEX=URL of an index with CPU builds of torch)
 
 pipeline: .venv/.ready ## all stages below, in one process: the way to run a recipe
 	@$(py) -m stages.pipeline '$(RECIPE)' 'run=$(RUN)' $(SET)
-
-sft: $(call made,sft) ## instructions → policy that answers
-reward: $(call made,reward) ## preference pairs → reward model
-dpo: $(call made,dpo) ## preference pairs → aligned policy, without a reward model
-ppo: $(call made,ppo) ## prompts + reward model → aligned policy
-rloo: $(call made,rloo) ## the same by RLOO (TRL), on the terms of ppo
-grpo: $(call made,grpo) ## the same by GRPO (TRL), on the terms of ppo
-evaluate: $(call made,evaluate) ## all policies on held-out prompts, with confidence intervals
-report: $(call made,report) ## report.html and report.md
 
 test: .venv/.ready ## run the tests
 	@$(py) -m pytest
@@ -78,37 +61,28 @@ gpu-check: .venv/.ready ## the same on CUDA: tokens/s, MFU, memory, invariants (
 	@$(py) -m tests.benchmarks.gpu_check
 
 clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
-	rm -rf '$(run)'
+	$(if $(run),rm -rf '$(run)',@echo 'nothing was made here yet')
 
 # ------------------------------------------------------------------------------------------ stages
+# Any other target is a stage's, or needs the name of the run, so the rules of this recipe are
+# written first, each time: make reads itself again after that. Help and set-up never wait for it.
 
-$(call made,sft): $(inputs)
-	@$(call stage,sft)
+plain := help setup pipeline test mutants lint torture gpu-check $(if $(wildcard .venv/.ready),,clean)
+wanted := $(filter-out $(plain),$(or $(MAKECMDGOALS),help))
+ifneq ($(wanted),)
+rules := $(shell mkdir -p runs/.rules; \
+  rules="runs/.rules/$$(printf '%s' '$(RECIPE) $(RUN)' | cksum | tr ' ' '-').mk"; \
+  test -e "$$rules" || : > "$$rules"; echo "$$rules")
+include $(rules)
+$(rules): .venv/.ready $(if $(MAKE_RESTARTS),,FORCE)
+	@$(py) -m stages.rules '$(RECIPE)' 'run=$(RUN)' 'goals=$(wanted)' $(SET) > '$@.new' \
+	  && mv '$@.new' '$@' || { rm -f '$@.new'; exit 2; }
+endif
 
-$(call made,reward): $(inputs) $(call made,sft)
-	@$(call stage,reward)
-
-$(call made,dpo): $(inputs) $(call made,sft)
-	@$(call stage,rlhf,method=dpo)
-
-$(call made,ppo): $(inputs) $(foreach s,sft $(scorer),$(call made,$(s)))
-	@$(call stage,rlhf,method=ppo)
-
-$(call made,rloo): $(inputs) $(foreach s,sft $(scorer),$(call made,$(s)))
-	@$(call stage,rlhf,method=rloo)
-
-$(call made,grpo): $(inputs) $(foreach s,sft $(scorer),$(call made,$(s)))
-	@$(call stage,rlhf,method=grpo)
-
-$(call made,evaluate): $(inputs) $(foreach s,sft $(scorer) $(trained),$(call made,$(s)))
-	@$(call stage,evaluate)
-
-$(call made,report): $(inputs) $(call made,evaluate)
-	@$(call stage,report)
+.PHONY: $(stages)
+.PRECIOUS: $(run)/%/manifest.json # a stopped stage leaves the last good artifact as it was
 
 FORCE:
-
-$(subst $(space),\ ,$(RECIPE)): # a recipe that is missing is the stage's to complain about
 
 -include $(wildcard $(run)/.deps/*.mk)
 

@@ -14,7 +14,8 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from align.config import ALIGNED, BEST_OF_N, POLICIES, DataSource, Recipe
+from align.config import DataSource, Recipe
+from align.config.methods import ALIGNED, BEST_OF_N, POLICIES
 from align.runs.runner import Stage, StageContext, StageResult, main
 from stages.support import reward_source
 

@@ -17,11 +17,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.config import DataSource, Recipe
+from align.config import DataSource, Recipe, methods
 from align.data import load_instructions, load_preferences, load_prompts
 from align.runs.artifacts import lock
 from align.runs.contract import Stage
@@ -30,12 +30,12 @@ from align.runs.runner import Command, check, command_line, exit_code_of, make, 
 from align.runs.tracking import clock, silence_telemetry
 from stages import evaluate, report, reward, rlhf, sft
 
-ALIGNED = (rlhf.DPO, rlhf.PPO, rlhf.RLOO, rlhf.GRPO)
-STAGES = (sft.STAGE, reward.STAGE, *ALIGNED, evaluate.STAGE, report.STAGE)
-HEAVY = [
-    *("torch", "transformers", "datasets", "peft", "wandb"),
-    *(f"trl.trainer.{name}_trainer" for name in ("sft", "reward", "dpo")),
-]
+_BY_NAME = {
+    stage.name: stage
+    for stage in (sft.STAGE, reward.STAGE, *rlhf.STAGES, evaluate.STAGE, report.STAGE)
+}
+STAGES = tuple(_BY_NAME[name] for name in methods.STAGES)
+HEAVY = ("torch", "transformers", "datasets", "peft", "wandb")
 LOADERS: dict[str, Callable[[DataSource], list[Any]]] = {
     "instructions": load_instructions,
     "preferences": load_preferences,
@@ -71,13 +71,12 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
 
 def needed(recipe: Recipe) -> list[Stage]:
     """Return the stages that the report of a recipe rests on, in order; taken ones left out."""
-    by_name = {stage.name: stage for stage in STAGES}
     wanted, waiting = set(), ["report"]
     while waiting:
         name = waiting.pop()
         if name not in wanted and name not in recipe.parents:
             wanted.add(name)
-            waiting += by_name[name].parent_names(recipe)
+            waiting += _BY_NAME[name].parent_names(recipe)
     return [stage for stage in STAGES if stage.name in wanted]
 
 
@@ -103,11 +102,17 @@ def check_data(recipe: Recipe) -> None:
     check_rows(load_tokenizer(recipe.model.path, revision=recipe.model.revision), rows)
 
 
+def preload(names: Iterable[str]) -> None:
+    """Import what these stages need, once for all the children to come."""
+    trainers = (f"trl.trainer.{methods.TRL[n].lower()}_trainer" for n in names if n in methods.TRL)
+    for module in (*HEAVY, *trainers):
+        importlib.import_module(module)
+
+
 def in_child(stage: Stage, command: Command, state: State) -> int:
     """Run a stage in a forked child and return its exit code; stop signals are passed on."""
     silence_telemetry()
-    for name in HEAVY:
-        importlib.import_module(name)
+    preload(each.name for each in needed(command.recipe))
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()

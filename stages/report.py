@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
+from align.config.methods import TRAINED
 from align.errors import ConfigError
 from align.runs.runner import Stage, StageContext, StageResult, main
 from align.runs.tracking import METRICS_FILE, read_metrics
 from stages.support import reward_source
 
 TEXT = "report.txt"
-ORDER = ("sft", "reward", "dpo", "ppo", "rloo", "grpo")
 
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
     """The evaluation, and every stage it rests on for its curves."""
     used = {*reward_source.parents(recipe), *recipe.evaluate.policies}
-    return ("evaluate", *(name for name in ORDER if name in used))
+    return ("evaluate", *(name for name in TRAINED if name in used))
 
 
 def run(context: StageContext) -> StageResult:
@@ -45,7 +45,7 @@ def run(context: StageContext) -> StageResult:
     samples = _rows(evaluation / "samples.jsonl")
     metrics = {
         name: read_metrics(context.parents[name].path / METRICS_FILE)
-        for name in ORDER
+        for name in TRAINED
         if name in context.parents
     }
     showcase = context.recipe.evaluate.showcase

@@ -7,26 +7,29 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from align.config.methods import STAGES
 from align.config.recipe import load_recipe
 from align.runs.freshness import write_dependencies
 from tests.align.runs import chain
 
 ROOT = Path(__file__).parent.parent
-STAND_IN = """\
+STAND_IN = f"""\
 #!/bin/sh
+if test "$2" = stages.rules; then PYTHONPATH='{ROOT}' exec '{sys.executable}' "$@"; fi
 echo "$*" >> calls
 case "$2 $5" in
   stages.pipeline*) exit 0 ;;
-  stages.rlhf*) stage="${5#method=}" ;;
-  *) stage="${2#stages.}" ;;
+  stages.rlhf*) stage="${{5#method=}}" ;;
+  *) stage="${{2#stages.}}" ;;
 esac
-mkdir -p "runs/${4#run=}/$stage"
-touch "runs/${4#run=}/$stage/manifest.json"
+mkdir -p "runs/${{4#run=}}/$stage"
+touch "runs/${{4#run=}}/$stage/manifest.json"
 """
 CHAIN = ["sft", "reward", "dpo", "ppo", "evaluate", "report"]
 
@@ -37,6 +40,8 @@ def project(tmp_path, monkeypatch):
     folder = tmp_path / "한글 폴더"
     (folder / ".venv" / "bin").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
+    (folder / "align" / "config").mkdir(parents=True)
+    shutil.copy(ROOT / "align" / "config" / "methods.py", folder / "align" / "config")
     for name in ("pyproject.toml", "constraints.txt"):
         (folder / name).touch()
     python = folder / ".venv" / "bin" / "python"
@@ -85,6 +90,7 @@ def test_one_target_brings_all_that_it_rests_on_and_a_second_call_nothing(projec
 def test_each_target_runs_its_own_stage(project):
     assert make("sft") == ["sft"]
     assert make("dpo") == ["dpo"]
+    assert make("kto") == ["kto"]
     assert make("ppo") == ["reward", "ppo"]
     assert make("rloo") == ["rloo"]
     assert make("grpo") == ["grpo"]
@@ -98,6 +104,9 @@ def test_each_target_runs_its_own_stage(project):
         ("evaluate:\n  policies: [sft, ppo, grpo] # but: [dpo]", "", ["ppo", "grpo"]),
         ("evaluate:\n  policies: [sft, ppo]", "evaluate.policies=[sft,dpo]", ["dpo"]),
         ("evaluate: {policies: [base, sft, best_of_n]}", "", []),
+        ("evaluate:\n  policies:\n  - sft\n  - kto\n  # - dpo\n  - grpo", "", ["kto", "grpo"]),
+        ('evaluate: {"policies":\n ["sft",\n "rloo"]}', "", ["rloo"]),
+        ("", "evaluate.policies=[base,sft,dpo,ppo,kto]", ["dpo", "kto", "ppo"]),
         ("# policies: [sft, rloo]", "evaluate.bootstrap=9", ["dpo", "ppo"]),
     ],
 )
@@ -164,14 +173,59 @@ def test_make_asks_the_stage_when_settings_or_recipe_are_others_than_last_time(p
     assert make("sft") == ["sft"]
 
 
-def test_a_recipe_that_is_missing_is_left_to_the_stage_to_tell(project):
-    assert make("sft", recipe="nope.yaml") == ["sft"]
+def test_an_artifact_of_another_run_is_waited_for_by_nothing(project):
+    with Path("r.yaml").open("a") as file:
+        file.write("parents: {sft: runs/other/sft}\n")
+    assert make("ppo") == ["reward", "ppo"]
+
+
+def test_settings_are_read_as_the_stage_that_is_asked_for_reads_them(project):
+    assert make("sft", "SET=trainer.max_steps=9") == ["sft"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["RECIPE=nope.yaml"], "error: nope.yaml: no such recipe"),
+        (["SET=evaluate.polices=[sft]"], "error: command line: evaluate.polices: unknown key"),
+        (["RUN=../data"], "error: run=../data: a run name is at most 64 letters"),
+    ],
+)
+@pytest.mark.parametrize("target", ["sft", "clean"])
+def test_what_cannot_be_read_is_told_in_one_line_and_nothing_runs(project, target, arguments, told):
+    done = subprocess.run(
+        ["make", target, "RECIPE=r.yaml", *arguments], capture_output=True, text=True, check=False
+    )
+    errors = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert errors[0].startswith(told)
+    assert [line for line in errors[1:] if not line.startswith("make: ***")] == []
+    assert not Path("calls").exists()
+    assert Path("base").is_dir()
+
+
+def test_clean_removes_the_run_of_the_recipe_and_no_other(project):
+    make("sft")
+    make("sft", "RUN=other")
+    make("clean", "RUN=other")
+    assert Path("runs/r/sft").is_dir() and not Path("runs/other").exists()
+    make("clean", "RUN=")
+    assert Path("sft.jsonl").is_file() and not Path("runs/r").exists()
+
+
+def test_before_set_up_help_and_clean_ask_for_nothing(project):
+    shutil.rmtree(".venv")
+    done = subprocess.run(["make", "clean"], capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing was made here yet\n"
+    help_ = subprocess.run(["make"], capture_output=True, text=True, check=True)
+    assert "  kto " in help_.stdout
+    assert not Path(".venv").exists() and not Path("runs").exists()
 
 
 def test_help_names_every_target(project):
     done = subprocess.run(["make"], capture_output=True, text=True, check=True)
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    for target in set(targets) - {"FORCE"}:
+    for target in {*targets, *STAGES} - {"FORCE"}:
         assert re.search(rf"^  {target} ", done.stdout, re.M), target
 
 

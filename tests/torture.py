@@ -10,7 +10,6 @@ run counts as the same if every published weight is, to the bit, and every row o
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import os
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from align.runs.hashing import file_hash
-from stages.pipeline import HEAVY
+from stages.pipeline import preload
 from tests.stages.world import World, rows
 
 LORA = {"r": 4, "alpha": 8}
@@ -53,8 +52,7 @@ class Result:
 def main(argv: list[str]) -> int:
     given = dict(item.split("=") for item in argv)
     kills, seed = int(given.get("kills", 20)), int(given.get("seed", 0))
-    for name in HEAVY:
-        importlib.import_module(name)
+    preload(("sft", "reward"))
     sys.modules["transformers"].logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         range_ = Range(Path(folder), random.Random(seed))

@@ -9,27 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from align.config.evaluate import ALIGNED, BEST_OF_N, POLICIES, EvaluateConfig
+from align.config.evaluate import EvaluateConfig
+from align.config.methods import STAGES, TRL
 from align.config.ppo import PPOConfig
-from align.config.section import RUN_NAME, Section
+from align.config.section import RUN_NAME, Section, suggest
 from align.config.sources import DataConfig, DataSource, ModelConfig, ModelSource
-from align.config.trl_stages import (
-    BaselineSection,
-    DPOSection,
-    GRPOSection,
-    LoraSection,
-    RewardSection,
-    RLOOSection,
-    SFTSection,
-    TrainerSection,
-)
+from align.config.trainer_fields import check_trainer
+from align.config.trl_stages import BaselineSection, LoraSection, TrainerSection, TRLSection
 
 __all__ = [
-    "ALIGNED",
-    "BEST_OF_N",
-    "POLICIES",
     "RUN_NAME",
     "BaselineSection",
     "DataSource",
@@ -50,6 +40,15 @@ class TrackingConfig(Section):
     project: str = "align"
 
 
+PARENTS = tuple(name for name in STAGES if name != "report")
+
+
+def _a_parent(name: str) -> str:
+    if name not in PARENTS:
+        raise ValueError(f"unknown key; {suggest(name, PARENTS)}")
+    return name
+
+
 class Recipe(Section):
     """A whole run. Stages read their own section plus `model`, `seed` and their data."""
 
@@ -58,15 +57,22 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     model: ModelConfig
     data: DataConfig
-    parents: dict[Literal["sft", "reward", "ppo", "dpo", "rloo", "grpo", "evaluate"], str] = Field(
-        default_factory=dict
-    )
+    parents: dict[Annotated[str, AfterValidator(_a_parent)], str] = Field(default_factory=dict)
     """Artifacts taken from elsewhere, as `parents.sft=runs/other/sft`."""
     tracking: TrackingConfig = TrackingConfig()
-    sft: SFTSection = SFTSection()
-    reward: RewardSection = RewardSection()
+    sft: TrainerSection = TrainerSection()
+    reward: TrainerSection = TrainerSection()
+    dpo: TrainerSection = TrainerSection()
+    kto: TrainerSection = TrainerSection()
     ppo: PPOConfig = PPOConfig()
-    dpo: DPOSection = DPOSection()
-    rloo: RLOOSection = RLOOSection()
-    grpo: GRPOSection = GRPOSection()
+    rloo: BaselineSection = BaselineSection()
+    grpo: BaselineSection = BaselineSection()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @field_validator(*TRL)
+    @classmethod
+    def _known_to_trl(cls, section: TRLSection, info: ValidationInfo) -> TRLSection:
+        """A row of the table of methods that TRL trains has its section here, by the same name."""
+        assert info.field_name is not None
+        check_trainer(info.field_name, section.trainer)
+        return section

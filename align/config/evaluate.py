@@ -6,20 +6,15 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from align.config.methods import POLICIES
 from align.config.section import Count, Names, NonNegative, Section
-
-BEST_OF_N = "best_of_n"
-POLICIES = ("base", "sft", "dpo", "ppo", "rloo", "grpo", BEST_OF_N)
-"""What can be evaluated, each the work of the stage of that name but for the first and the last."""
-ALIGNED = POLICIES[2:-1]
-"""Policies that a stage trains from SFT."""
 
 
 class EvaluateConfig(Section):
     """Held-out prompts answered by each policy."""
 
     policies: Names = ("base", "sft", "dpo", "ppo")
-    """Also rloo, grpo, and best_of_n: SFT's answers, picked by the reward model (no stage)."""
+    """Also kto, rloo, grpo, and best_of_n: SFT's answers, picked by the reward model (no stage)."""
     best_of_n: Count = 8
     """Answers that best_of_n picks one of; it draws n times as many samples as a policy."""
     max_prompts: Count | None = None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from align.config import RUN_NAME, Recipe
+from align.config.section import suggest
 from align.config.trainer_fields import TrainerFieldError
 from align.config.yaml_lines import Document, KeyPath, Problem, parse_scalar, read_yaml
 from align.errors import ConfigError
@@ -100,7 +101,7 @@ def _explain(
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, TrainerFieldError):
             for name, message in cause.problems:
-                yield _problem((*path, name), message, document, overridden)
+                yield _problem((*path, "trainer", name), message, document, overridden)
             continue
         path = _without_union_tags(path, document.data)
         if path in explained:  # the other members of a union say the same again
@@ -124,7 +125,7 @@ def _message(item: Any, path: KeyPath, cause: Any) -> str:
     value, kind = item["input"], item["type"]
     match kind:
         case "extra_forbidden":
-            return f"unknown key; {_suggest(str(path[-1]), _keys(_model_at(path[:-1])))}"
+            return f"unknown key; {suggest(str(path[-1]), _keys(_model_at(path[:-1])))}"
         case "missing":
             return f"missing; add it, or give {'.'.join(map(str, path))}=VALUE on the command line"
         case "value_error":
@@ -138,16 +139,11 @@ def _message(item: Any, path: KeyPath, cause: Any) -> str:
         case "literal_error":
             choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
             what = "unknown key" if item["loc"][-1] == "[key]" else f"{path[-1]}={value}"
-            return f"{what}; {_suggest(str(value), choices.split(', '))}"
+            return f"{what}; {suggest(str(value), choices.split(', '))}"
         case "string_pattern_mismatch":
             return f"{path[-1]}={value}: letters, digits, `.`, `_`, `-`, and no mark first"
         case _:
             return f"{path[-1]}={value!r}: {item['msg'].removeprefix('Input ')}"
-
-
-def _suggest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
 
 
 def _model_at(path: KeyPath) -> Any:

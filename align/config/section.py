@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,3 +21,9 @@ class Section(BaseModel):
     """Frozen, no unknown keys, no silent conversion (`"3"` is not 3; 3 is a fine float)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """What to do about a word that is not known: the nearest one that is, or all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"

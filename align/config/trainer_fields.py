@@ -13,15 +13,9 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from align.config.methods import TRL
 from align.errors import ConfigError
 
-CLASSES = {
-    "sft": ("SFTConfig", "sft_config.py"),
-    "reward": ("RewardConfig", "reward_config.py"),
-    "dpo": ("DPOConfig", "dpo_config.py"),
-    "rloo": ("RLOOConfig", "rloo_config.py"),
-    "grpo": ("GRPOConfig", "grpo_config.py"),
-}
 OURS = {
     "output_dir": "the run decides it: run=NAME",
     "seed": "set `seed` at the top of the recipe",
@@ -61,10 +55,10 @@ class TrainerFieldError(ValueError):
         self.problems = problems
 
 
-def check_trainer(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return `settings` when TRL's class for `stage` takes them, else raise with all faults."""
+def check_trainer(stage: str, settings: dict[str, Any]) -> None:
+    """Raise with all faults unless TRL's class for `stage` takes these settings."""
     if not settings:
-        return settings
+        return
     fields = trainer_fields(stage)
     problems = []
     for name, value in settings.items():
@@ -75,18 +69,17 @@ def check_trainer(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
             hint = (
                 f"did you mean `{near[0]}`?" if near else "see TRL's documentation for its fields"
             )
-            problems.append((name, f"{CLASSES[stage][0]} has no such field; {hint}"))
+            problems.append((name, f"{TRL[stage]}Config has no such field; {hint}"))
         elif not _fits(value, fields[name]):
             problems.append((name, f"{name}={value!r} should be {fields[name]}"))
     if problems:
         raise TrainerFieldError(problems)
-    return settings
 
 
 @functools.cache
 def trainer_fields(stage: str) -> dict[str, str]:
     """Return {field: annotation} of TRL's configuration class for a stage, base classes first."""
-    class_name, file_name = CLASSES[stage]
+    class_name, file_name = f"{TRL[stage]}Config", f"{TRL[stage].lower()}_config.py"
     trl = _package_folder("trl") / "trainer"
     transformers = _package_folder("transformers")
     sources = (
@@ -107,6 +100,7 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
+@functools.cache
 def _class_fields(path: Path, class_name: str) -> dict[str, str]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:

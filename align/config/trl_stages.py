@@ -1,13 +1,12 @@
-"""Stages that TRL trains: SFT, reward model, DPO, and PPO's baselines RLOO and GRPO."""
+"""Sections of the stages that TRL trains: with rows of their own, or with PPO's settings."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from align.config.section import Count, Names, Positive, Section
-from align.config.trainer_fields import check_trainer
 
 
 class LoraSection(Section):
@@ -23,18 +22,12 @@ class LoraSection(Section):
 class TRLSection(Section):
     """What all stages that TRL trains have in common."""
 
-    stage: ClassVar[str]
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Fields of TRL's configuration class, checked by name (align/config/trainer_fields.py)."""
 
-    @field_validator("trainer")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_trainer(cls.stage, value)
-
 
 class TrainerSection(TRLSection):
-    """What SFT, reward and DPO have in common."""
+    """A stage that trains on rows of the data: SFT, reward model, DPO, KTO."""
 
     lora: LoraSection | None = None
     """None: all weights are trained."""
@@ -42,29 +35,9 @@ class TrainerSection(TRLSection):
     """Tokens of prompt and response; longer rows are dropped and counted, never cut."""
 
 
-class SFTSection(TrainerSection):
-    stage = "sft"
-
-
-class RewardSection(TrainerSection):
-    stage = "reward"
-
-
-class DPOSection(TrainerSection):
-    stage = "dpo"
-
-
 class BaselineSection(TRLSection):
-    """RLOO and GRPO, trained by TRL: what `trainer` leaves open is as in `ppo`.
+    """RLOO and GRPO: what `trainer` leaves open is as in `ppo`.
 
-    Adapters too: a baseline trains `ppo.lora` where PPO does (stages/baselines.py lists what is
-    taken).
+    Adapters too: a baseline trains `ppo.lora` where PPO does (stages/support/baselines.py lists
+    what is taken).
     """
-
-
-class RLOOSection(BaselineSection):
-    stage = "rloo"
-
-
-class GRPOSection(BaselineSection):
-    stage = "grpo"

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from align.config import ALIGNED
+from align.config.methods import ALIGNED
 from align.evaluation import best_of_n
 from align.evaluation.statistics import Estimate, Floats, bootstrap, distinct, wins
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from align.report import facts, frontier, pictures, templates, text
+from align.report import facts, frontier, pictures, signs, templates, text
 from align.report.alarms import stage_alarms
 from align.report.curves import StageCurves, stage_curves
 from align.report.verdict import LEAST_PROMPTS, TOLERATED, listed_in_full, verdict
@@ -59,6 +59,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         "interval": text.interval,
         "policy": text.name,
         "scores": facts.scores,
+        "outline": signs.outline,
     }
     return environment
 
@@ -72,7 +73,11 @@ def _context(
     policies, card = summary["policies"], summary["reward_model"]
     judge = "gold" if policies["sft"]["gold"] is not None else "reward"
     judged = verdict(dict(summary))
+    forests = [pictures.overview(policies, judge), pictures.families(policies, judge)]
+    card_picture = None if card is None else pictures.reward_accuracy(card)
+    shown = [*forests, *([card_picture] if card_picture else [])]
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
+    style += signs.rules(picture.row_height for picture in shown)
     return {
         "style": style,
         "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
@@ -82,8 +87,8 @@ def _context(
         "all_costs": listed_in_full(judged),
         "tolerated": TOLERATED,
         "least_prompts": LEAST_PROMPTS,
-        "overview": pictures.overview(policies, judge),
-        "families": pictures.families(policies, judge),
+        "overview": forests[0],
+        "families": forests[1],
         "tables": facts.numbers(summary),
         "family_tables": [
             (title, lines)
@@ -95,7 +100,7 @@ def _context(
         "at_kl": frontier.rows(summary),
         "words": frontier.words(summary),
         "card": card,
-        "card_picture": None if card is None else pictures.reward_accuracy(card),
+        "card_picture": card_picture,
         "alarms": [
             found for stage, rows in metrics.items() if (found := stage_alarms(stage, rows))
         ],

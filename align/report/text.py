@@ -7,18 +7,11 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from align.config.methods import METHODS
+
 MINUS = "−"
 MISSING = "–"
-NAMES = {
-    "base": "base",
-    "sft": "SFT",
-    "dpo": "DPO",
-    "ppo": "PPO",
-    "rloo": "RLOO",
-    "grpo": "GRPO",
-    "best_of_n": "best of n",
-    "reward": "Reward model",
-}
+NAMES = {method.name: method.label for method in METHODS}
 SHOWN_CHARACTERS = 1200
 """Of one answer; what is longer is cut, and the cut is said."""
 

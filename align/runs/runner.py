@@ -44,9 +44,15 @@ class Command:
     overridden: bool
 
 
-def main(*stages: Stage, argv: Sequence[str] | None = None) -> int:
-    """Bring one stage up to date from the command line; with several, `method=NAME` picks one."""
-    help_text = sys.modules[stages[0].run.__module__].__doc__ or ""
+def main(
+    *stages: Stage, help_text: str | None = None, argv: Sequence[str] | None = None
+) -> int:
+    """Bring one stage up to date from the command line; with several, `method=NAME` picks one.
+
+    Args:
+        help_text: what `--help` says; by default the docstring of the stage's module.
+    """
+    help_text = help_text or sys.modules[stages[0].run.__module__].__doc__ or ""
     return command_line(help_text, lambda recipe, items: _main(stages, recipe, items), argv)
 
 

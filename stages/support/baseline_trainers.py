@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from align.config import PPOConfig
-from align.errors import DivergedError
+from align.errors import ConfigError, DivergedError
 from align.maths.masks import position_ids
 from align.maths.timeline import Sequences
 from align.models import load as models
@@ -124,6 +124,15 @@ def count_positions(model: PreTrainedModel) -> None:
     trunk_of(model).register_forward_pre_hook(hook, with_kwargs=True)
 
 
-def check_start(first: dict[str, float]) -> None:
-    """Before the first update the policy is the reference."""
-    assert abs(first.get("kl", 0.0)) < KL_AT_START, f"the reference is not the start: {first}"
+def kl_is_zero(setup: TrainingSetup) -> Callable[[Mapping[str, float]], None]:
+    """A check of what TRL logs at step 1: before the first update the policy is its reference."""
+    name = setup.section_name
+
+    def check(logs: Mapping[str, float]) -> None:
+        if abs(kl := logs.get("kl", 0.0)) > KL_AT_START:
+            raise ConfigError(
+                f"{name}: kl={kl:.4g} nats per token at step 1, where the policy still is its "
+                f"reference; take out of {name}.trainer what makes the two compute differently"
+            )
+
+    return check

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from align.models import load as models
 from align.models.pretrained import quiet
 from align.runs.contract import StageContext
 from stages.support.training import TrainingSetup
+
+Check = Callable[[Mapping[str, float]], None]
 
 
 def trainer(
@@ -104,14 +106,19 @@ def with_finite_check(trainer_class: type[Any]) -> type[Any]:
 
 
 class TrackerCallback(TrainerCallback):
-    """Feeds what TRL logs into the stage's tracker, keyed `stage/group/name`."""
+    """Feeds what TRL logs into the stage's tracker, keyed `stage/group/name`.
 
-    def __init__(self, context: StageContext, stage: str) -> None:
+    The first and the last step are logged whatever `trainer` says: the start is checked there, and
+    a curve has its end.
+    """
+
+    def __init__(self, context: StageContext, stage: str, check_start: Check | None) -> None:
         self.context, self.stage = context, stage
+        self.check_start = check_start
         self.latest: dict[str, float] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        control.should_log |= state.global_step == state.max_steps
+        control.should_log |= state.global_step in (1, state.max_steps)
         return control
 
     def on_log(
@@ -129,6 +136,8 @@ class TrackerCallback(TrainerCallback):
                 raise DivergedError(
                     f"{name}={value} at step {state.global_step}; lower trainer.learning_rate"
                 )
+        if self.check_start is not None and state.global_step == 1:
+            self.check_start(logs)
         self.latest |= metrics
         self.context.tracker.log(state.global_step, metrics, total=state.max_steps)
 
@@ -141,11 +150,17 @@ class TrackerCallback(TrainerCallback):
         )
 
 
-def fit(trainer: Trainer, setup: TrainingSetup) -> dict[str, float]:
-    """Train to the end, feeding the tracker; return the metrics as they stood at the last log."""
+def fit(
+    trainer: Trainer, setup: TrainingSetup, *, check_start: Check | None = None
+) -> dict[str, float]:
+    """Train to the end, feeding the tracker; return the metrics as they stood at the last log.
+
+    Args:
+        check_start: is given what TRL logs at step 1, before the weights have moved.
+    """
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
-    callback = TrackerCallback(setup.context, setup.section_name)
+    callback = TrackerCallback(setup.context, setup.section_name, check_start)
     trainer.add_callback(callback)
     trainer.train()
     shutil.rmtree(str(trainer.args.output_dir), ignore_errors=True)  # TRL's working folder

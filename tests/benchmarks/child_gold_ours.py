@@ -9,7 +9,7 @@ from typing import Any
 from align.ppo import train as ppo
 from align.runs.checkpoints import Checkpoints
 from align.runs.contract import StageContext
-from stages.rlhf import run_ppo
+from stages.methods.ppo import run as run_ppo
 from tests.benchmarks.channel import Gate
 from tests.benchmarks.child_ours import Gated, put_clocks
 from tests.benchmarks.world import World

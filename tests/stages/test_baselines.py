@@ -17,8 +17,8 @@ from align.ppo import train as ppo
 from align.runs.artifacts import read_artifact
 from align.runs.contract import StageContext
 from align.sampling.sampler import Sample, collate
-from stages.baselines import as_in_ppo, divisor, enough
-from stages.support.baseline_trainers import check_start
+from stages.support import baseline_trainers
+from stages.support.baselines import as_in_ppo, divisor, enough
 from stages.support.ppo_roles import build_roles
 from stages.support.reward_setup import reward_setup
 from stages.support.training import TrainingSetup
@@ -269,8 +269,9 @@ def test_what_would_part_a_peer_from_ppo_is_refused(world, capsys, name):
     assert told.get(name, "set `ppo.") in capsys.readouterr().err
 
 
-def test_a_start_that_is_not_the_reference_is_caught():
-    check_start({"loss": 0.1})
-    check_start({"kl": 1e-6})
-    with pytest.raises(AssertionError):
-        check_start({"kl": 0.01})
+def test_a_start_that_is_not_the_reference_ends_at_step_1_in_one_line(world, capsys, monkeypatch):
+    monkeypatch.setattr(baseline_trainers, "KL_AT_START", -1.0)  # as if 0 were too far
+    assert world.run("rloo", "trainer.logging_first_step=false") == 2
+    told = capsys.readouterr()
+    assert "error: rloo: kl=0 nats per token at step 1, where the policy still is" in told.err
+    assert "2/2" not in told.out

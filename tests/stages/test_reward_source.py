@@ -16,6 +16,7 @@ from align.runs.freshness import stage_inputs
 from align.runs.hashing import HashCache
 from align.scoring.text_scorer import TextScorer
 from stages import pipeline, rlhf
+from stages.methods import ppo
 from tests import tiny, tiny_scorers
 from tests.stages.world import LORA, World, rows
 
@@ -115,7 +116,7 @@ def test_the_fingerprint_goes_by_what_the_reward_model_is_not_by_where(world):
     world.recipe["ppo"]["reward_model"] = {"path": str(folder)}
 
     def inputs():
-        return stage_inputs(rlhf.PPO, recipe_of(world), {}, HashCache())
+        return stage_inputs(ppo.STAGE, recipe_of(world), {}, HashCache())
 
     before = inputs()
     assert str(world.folder) not in json.dumps(before)
@@ -131,9 +132,9 @@ def test_the_fingerprint_goes_by_what_the_reward_model_is_not_by_where(world):
 
 def test_without_normalisation_scores_are_raw_and_no_demonstrations_are_needed(world):
     world.recipe["ppo"]["reward_model"] = str(world.folder / "encoder")
-    assert rlhf.PPO.data(recipe_of(world)).keys() == {"prompts", "instructions"}
+    assert ppo.STAGE.data(recipe_of(world)).keys() == {"prompts", "instructions"}
     world.recipe["ppo"]["normalise_reward"] = False
-    assert rlhf.PPO.data(recipe_of(world)).keys() == {"prompts"}
+    assert ppo.STAGE.data(recipe_of(world)).keys() == {"prompts"}
     assert world.run("ppo") == 0
     for row in world.curve("ppo"):
         assert row["ppo/reward/normalised"] == pytest.approx(row["ppo/reward/score"], rel=1e-5)

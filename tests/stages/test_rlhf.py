@@ -31,7 +31,6 @@ def test_dpo_starts_at_ln_2_from_the_sft_policy(world, lora):
     assert first["dpo/train/loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert first["dpo/rewards/chosen"] == pytest.approx(0, abs=1e-4)
     assert first["dpo/rewards/rejected"] == pytest.approx(0, abs=1e-4)
-    assert world.manifest("dpo")["metrics"]["dpo/first/loss"] == first["dpo/train/loss"]
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
@@ -91,17 +90,6 @@ def test_dpo_learns_the_preference(world):
     assert last["dpo/rewards/margins"] > 0.1
 
 
-def test_a_reference_that_is_not_the_policys_start_is_caught(world, monkeypatch):
-    from stages.rlhf import check_first_step
-
-    fine = {"loss": 0.6931, "rewards/chosen": 0.0, "rewards/rejected": 0.0}
-    check_first_step(["sigmoid"], fine)
-    check_first_step(["ipo"], fine | {"loss": 25.0})
-    for wrong in ({"loss": 0.68}, {"rewards/chosen": 0.01}, {"rewards/rejected": -0.01}):
-        with pytest.raises(AssertionError):
-            check_first_step(["sigmoid"], fine | wrong)
-
-
 @pytest.mark.parametrize(
     ("reward_lora", "ppo", "kind"),
     [
@@ -153,7 +141,7 @@ def test_a_method_must_be_chosen(world, capsys):
     from stages import rlhf
 
     assert main(*rlhf.STAGES, argv=[str(world.folder / "recipe.yaml")]) == 2
-    assert "choose method=ppo or method=dpo" in capsys.readouterr().err
+    assert "choose method=dpo or method=kto or method=ppo" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["sft", "ppo"])

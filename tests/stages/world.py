@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from align.config.methods import ALIGNED
 from align.runs.runner import main
 from stages import evaluate, reward, rlhf, sft
 from tests import tiny
@@ -17,10 +18,7 @@ from tests import tiny
 STAGES = {
     "sft": (sft.STAGE,),
     "reward": (reward.STAGE,),
-    "dpo": rlhf.STAGES,
-    "ppo": rlhf.STAGES,
-    "rloo": rlhf.STAGES,
-    "grpo": rlhf.STAGES,
+    **dict.fromkeys(ALIGNED, rlhf.STAGES),
     "evaluate": (evaluate.STAGE,),
 }
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
@@ -70,6 +68,7 @@ class World:
             "sft": {"max_length": 128, "trainer": dict(trainer)},
             "reward": {"max_length": 128, "trainer": dict(trainer)},
             "dpo": {"max_length": 128, "trainer": dict(trainer)},
+            "kto": {"max_length": 128, "trainer": dict(trainer)},
             "ppo": {
                 "iterations": 2,
                 "rollout_batch_size": 4,

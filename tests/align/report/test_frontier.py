@@ -86,7 +86,7 @@ def test_what_is_said_of_a_policy_beside_best_of_n(
 def test_the_table_holds_policies_and_curve(summary: dict[str, Any]) -> None:
     table = rows(summary)
     labels = [line[0] for line in table]
-    assert labels[:3] == ["SFT", "DPO", "PPO"] and labels[-1] == "best of 32"
+    assert labels[:3] == ["SFT", "DPO", "KTO"] and labels[-1] == "best of 32"
     assert {len(line) for line in table} == {6}
     rloo = next(line for line in table if line[0] == "RLOO")
     ahead = summary["best_of_n"]["against"]["rloo"]

@@ -160,7 +160,9 @@ def test_any_policies_make_a_whole_page(names: list[str]) -> None:
     text = "".join(Page(page).text)
     for name in found["policies"]:
         assert NAMES[name] in text and NAMES[name] in notes
-        assert f"--{name}:" in Page(page).style and f".{name} " in Page(page).style
+        assert f"\n.{name} {{ --c: var(--look-" in Page(page).style
+    for height in set(re.findall(r'class="row h(\d+)"', page)):
+        assert f".h{height} {{ height: {height}px; }}" in Page(page).style
     assert ("best-of-n" in text) == ("best-of-n" in notes) == ("best_of_n" in names)
     assert not re.search(r"\bnan\b|None", page + notes)
     for block in re.findall(r"(?:^\|.*\n)+", notes, flags=re.MULTILINE):

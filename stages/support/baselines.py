@@ -1,8 +1,5 @@
 """RLOO and GRPO: what PPO is measured against, trained by TRL with PPO's settings.
 
-    python -m stages.rlhf stages/recipes/tiny.yaml method=rloo
-    python -m stages.rlhf stages/recipes/tiny.yaml method=grpo trainer.num_generations=16
-
 Neither has a critic: an answer is compared with the other answers to its prompt. All else is PPO's:
 the SFT policy as start and reference, the prompts as token ids, the whole distribution, the score
 (`align.ppo.train.score`), and, where `trainer:` does not say otherwise, the settings of `ppo`.
@@ -14,13 +11,12 @@ Differs: TRL's defaults in what neither a paper nor `ppo` settles, as GRPO's `lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from align.config import PPOConfig
 from align.data import load_prompts
-from align.runs.contract import Stage, StageContext, StageResult
-from stages.support import reward_source
+from align.runs.contract import StageContext, StageResult
 
 ANSWERS = {"rloo": 4, "grpo": 8}
 """Answers to each prompt: Ahmadian's larger setting; TRL's default. Fewer where a rollout is."""
@@ -31,21 +27,11 @@ TERMS = (
     *("temperature", "max_new_tokens", "probe_prompts"),
 )
 """Settings of `ppo` that hold for its baselines."""
+BORROWED = tuple(f"ppo.{name}" for name in TERMS)
+"""The same as a stage names them."""
 
 
-def run_rloo(context: StageContext) -> StageResult:
-    from trl import RLOOConfig, RLOOTrainer
-
-    return run("rloo", RLOOTrainer, RLOOConfig, context)
-
-
-def run_grpo(context: StageContext) -> StageResult:
-    from trl import GRPOConfig, GRPOTrainer
-
-    return run("grpo", GRPOTrainer, GRPOConfig, context)
-
-
-def run(
+def run_baseline(
     method: str, trainer_class: type[Any], config_class: type[Any], context: StageContext
 ) -> StageResult:
     source, config = context.recipe.data.prompts, context.recipe.ppo
@@ -86,8 +72,7 @@ def run(
     models.disable_dropout(trainer.model)
     for model in filter(None, (policy, trainer.ref_model)):
         baseline.count_positions(model)
-    metrics = support.fit(trainer, setup)
-    baseline.check_start(trainer.state.log_history[0])
+    metrics = support.fit(trainer, setup, check_start=baseline.kl_is_zero(setup))
 
     # 3. Publish.
     policy.generation_config = published
@@ -131,18 +116,6 @@ def enough(prompts: Sequence[list[int]], count: int) -> list[list[int]]:
     return list(prompts) * math.ceil(count / len(prompts))
 
 
-def stage(method: str, run_method: Callable[[StageContext], StageResult]) -> Stage:
-    return Stage(
-        method,
-        run_method,
-        section=method,
-        borrowed=tuple(f"ppo.{name}" for name in TERMS),
-        parents=reward_source.parents,
-        data=reward_source.data,
-        models=reward_source.external_models,
-        headline=(f"{method}/reward/score", f"{method}/train/kl", f"{method}/train/entropy"),
-    )
-
-
-RLOO = stage("rloo", run_rloo)
-GRPO = stage("grpo", run_grpo)
+def headline(method: str) -> tuple[str, ...]:
+    """The metrics of a baseline that are shown live."""
+    return (f"{method}/reward/score", f"{method}/train/kl", f"{method}/train/entropy")

@@ -1,0 +1,49 @@
+"""DPO: the SFT policy aligned with preference pairs, trained by TRL, without a reward model.
+
+    python -m stages.rlhf stages/recipes/tiny.yaml method=dpo trainer.beta=0.1
+
+Reads data.preferences. The published SFT policy is the start and the reference.
+
+Source: Rafailov 2023, arXiv:2305.18290; the loss as a formula: `dpo_loss` in align/maths/losses.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from align.data import load_preferences
+from align.runs.contract import StageContext, StageResult
+from stages.support.aligned import aligned_stage
+
+
+def run(context: StageContext) -> StageResult:
+    source = context.recipe.data.preferences
+    assert source is not None, "the runner refuses a recipe without it"
+    pairs = load_preferences(source, warn=print)
+
+    from trl import DPOConfig, DPOTrainer
+
+    from stages.support import trl as support
+    from stages.support.preferences import policy_and_reference, rewards_are_zero
+    from stages.support.training import TrainingSetup, encode_pairs
+
+    class EncodedDPOTrainer(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset  # encoded by us; TRL would render and tokenise it again
+
+    setup = TrainingSetup.of(context, "dpo")
+    kept, encoded = encode_pairs(setup, pairs, "preferences")
+    policy, reference = policy_and_reference(setup)
+    trainer = support.trainer(
+        EncodedDPOTrainer, DPOConfig, setup, encoded, model=policy, ref_model=reference
+    )
+    metrics = support.fit(trainer, setup, check_start=rewards_are_zero(setup))
+    setup.publish(trainer.model)
+    metrics |= {"dpo/data/rows": len(pairs), "dpo/data/too_long": len(pairs) - len(kept)}
+    rows = [[p.prompt, p.chosen, p.rejected] for p in pairs]
+    return StageResult(metrics, setup.handoff(preferences=rows))
+
+
+STAGE = aligned_stage(
+    "dpo", run, headline=("dpo/train/loss", "dpo/rewards/accuracies", "dpo/rewards/margins")
+)
