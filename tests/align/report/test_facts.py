@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+import pytest
+
+from align.evaluation import summary as summary_module
+from align.evaluation.summary import MEASURES, Measure
+from align.report import facts as facts_module
 from align.report.facts import by_family, cell, numbers, scores, showcase
 from tests import summaries
 
@@ -40,6 +46,23 @@ def test_every_line_has_a_cell_for_every_policy() -> None:
     assert {line.label for line in gains} == set(summaries.FAMILIES)
     assert all(line.cells[1] == ("–", "") for line in gains)  # SFT against itself
     assert by_family(summaries.summary(gold=False), "gold") == []
+
+
+def test_a_new_measure_of_the_responses_is_one_row_of_one_table(monkeypatch: Any) -> None:
+    """In the summary with its paired difference, and in the report's tables: nothing else knows."""
+    new = Measure("first_token", "first token", "id", lambda one: one.length + 1, digits=0)
+    for module in (summary_module, facts_module):
+        monkeypatch.setattr(module, "MEASURES", (*MEASURES, new))
+    summaries._summary.cache_clear()
+    found = summaries.summary(per_family=4)
+    summaries._summary.cache_clear()
+    ppo = found["policies"]["ppo"]
+    assert ppo["first_token"]["mean"] == pytest.approx(ppo["length"]["mean"] + 1)
+    assert ppo["first_token_gain"] == pytest.approx(ppo["length_gain"])
+    assert found["policies"]["sft"]["first_token_gain"] is None
+    labels = [(table.title, line.label) for table in numbers(found) for line in table.lines]
+    assert ("The answers", "first token") in labels
+    assert ("Against SFT, on the same prompts", "first token, difference") in labels
 
 
 def test_cell_parts_mean_and_interval() -> None:
