@@ -52,7 +52,7 @@ def test_a_new_row_of_ppos_table_is_drawn_and_nothing_else_has_to_know(monkeypat
 def test_a_loss_has_the_unit_of_its_stage_and_any_other_stage_has_a_loss_too() -> None:
     assert drawn("sft", "train/loss") == [("train/loss", "nats per token")]
     assert drawn("dpo", "train/loss") == [("train/loss", "nats per pair")]
-    assert drawn("kto", "train/loss") == [("train/loss", "what the trainer minimises")]
+    assert drawn("new", "train/loss") == [("train/loss", "what the trainer minimises")]
     assert drawn("grpo", "train/kl", "train/loss", "train/epoch") == [
         ("train/loss", "what the trainer minimises"),
         ("train/kl", "nats per token"),
