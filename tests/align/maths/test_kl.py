@@ -45,11 +45,11 @@ def test_moments_of_the_estimators_between_two_normals(mean, true, biases, sprea
     """P14: KL(N(0,1) ‖ N(m,1)); relative bias and standard deviation of k1, k2, k3 (Schulman)."""
     x = torch.randn(1, 2_000_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logprobs, ref_logprobs = -x.square() / 2, -(x - mean).square() / 2
-    for name, bias, returns_std in zip(("k1", "k2", "k3"), biases, spreads, strict=True):
+    for name, bias, std in zip(("k1", "k2", "k3"), biases, spreads, strict=True):
         samples = kl(logprobs, ref_logprobs, estimator=name)
-        noise = 4 * returns_std / math.sqrt(x.numel())
+        noise = 4 * std / math.sqrt(x.numel())
         assert samples.mean().item() / true - 1 == pytest.approx(bias, abs=noise + 0.001)
-        assert samples.std().item() / true == pytest.approx(returns_std, rel=0.02)
+        assert samples.std().item() / true == pytest.approx(std, rel=0.02)
 
 
 def test_adaptive_coefficient_literals():
