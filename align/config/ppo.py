@@ -125,6 +125,15 @@ class PPOConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _an_adaptive_coefficient_can_move(self) -> Self:
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError(
+                f"kl_coef=0 stays 0 with kl_target={self.kl_target}, which multiplies it; give "
+                "kl_coef a positive start, or leave kl_target out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
         size = self.rollout_batch_size
         for name in ("minibatches", "responses_per_prompt"):

@@ -133,6 +133,10 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path):
             "ppo: {missing_eos: subtract}",
             "ppo: missing_eos_penalty=-1.0 would be added, not taken off",
         ),
+        (
+            "ppo: {kl_target: 6, kl_coef: 0}",
+            "ppo: kl_coef=0 stays 0 with kl_target=6.0, which multiplies it",
+        ),
         ("evaluate: {policies: sft}", "evaluate.policies: policies='sft': should be a list, as"),
         ("sft: {trainer: [1]}", "sft.trainer: trainer=[1]: should be a mapping, as {name: value}"),
         (
