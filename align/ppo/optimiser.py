@@ -43,6 +43,7 @@ class Optimiser:
 
     def clip(self) -> dict[str, float]:
         """Clip the gradient; the readings of the minibatch, if they are numbers."""
+        # Each role by its own norm: together, a critic far off would shrink the policy's step.
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         metrics = self.metrics | {"grad_norm": norm}
         readings = {name: value.item() for name, value in metrics.items()}

@@ -28,23 +28,21 @@ import torch
 from torch import Tensor
 
 from align.config import PPOConfig
-from align.errors import DivergedError
 from align.maths.advantages import gae, kl_shaped_rewards, missing_eos
 from align.maths.kl import adaptive_kl_coef
-from align.maths.logprobs import entropy, token_logprobs
 from align.maths.losses import ppo_policy_loss, ppo_value_loss
 from align.maths.masks import masked_var, masked_whiten
 from align.maths.timeline import Measured, Rollout, Sequences
+from align.ppo import readings
 from align.ppo.metrics import average_steps, describe
 from align.ppo.monitor import MetricsLog, Monitor
 from align.ppo.optimiser import Optimisers
+from align.ppo.readings import logprobs_of, micro_batches
 from align.ppo.roles import Roles
 from align.ppo.samplers import SamplerOf, sampler_for
 from align.ppo.state import TrainState, capture, draw, restore
 from align.runs.checkpoints import Checkpoints
 from align.sampling.sampler import Sample, collate
-
-SAME = 1e-4  # nats; two ways of computing that agree so well are taken for one
 
 
 def train(
@@ -92,12 +90,9 @@ def train(
         metrics = describe(samples, scores, raw_scores, measured, rollout, kl_coef=kl_coef)
         metrics |= average_steps(steps) | optimisers.learning_rates()
         metrics = monitor.record(tracker, iteration + 1, metrics)
+        sequence_kl = metrics["ppo/kl/sequence"]
         state.kl_coef = adapt(
-            optimisers,
-            config,
-            iteration=iteration,
-            kl_coef=kl_coef,
-            sequence_kl=metrics["ppo/kl/sequence"],
+            optimisers, config, iteration=iteration, kl_coef=kl_coef, sequence_kl=sequence_kl
         )
         state.metrics, state.monitor = metrics, monitor.state_dict()
         state.iteration = iteration + 1
@@ -134,17 +129,11 @@ def score(
     roles: Roles, samples: Sequence[Sample], sequences: Sequences, config: PPOConfig
 ) -> tuple[Tensor, Tensor]:
     """Scores as PPO maximises them, and as the reward model gave them; both [b]."""
-    raw_scores = torch.zeros(len(sequences), device=roles.device)
-    for rows in micro_batches(sequences, config):
-        raw_scores[rows] = roles.scores(sequences.select(rows))
-    if not raw_scores.isfinite().all():
-        raise DivergedError(
-            f"the reward model gave {int((~raw_scores.isfinite()).sum())} of {len(raw_scores)} "
-            "responses a score that is not finite; train it again with a lower learning rate"
-        )
+    raw_scores = readings.finite_scores(roles, sequences, config)
     scores = (raw_scores - roles.reward_mean) / roles.reward_std
     if config.reward_clip is not None:
         scores = scores.clamp(-config.reward_clip, config.reward_clip)
+    # By what the sampler says: ids cannot tell a stop token from a padding that has its id.
     finished = torch.tensor([sample.finished for sample in samples], device=roles.device)
     scores = missing_eos(
         scores, finished, rule=config.missing_eos, penalty=config.missing_eos_penalty
@@ -166,48 +155,13 @@ def measure(
     with it to SAME nats, the others are taken as recorded: so in float32. In bfloat16 the rounding
     of two ways would already count as a change of policy, and all are computed.
     """
-    mask = sequences.response_mask
-    measured = Measured(*torch.zeros(5, *mask.shape, device=roles.device).unbind())
-    recorded = set()
-    for field, name in (("sampled", "logprobs"), ("entropies", "entropies"), ("values", "values")):
-        numbers = [number for each in samples for number in getattr(each, name)]
-        if numbers:
-            getattr(measured, field)[mask] = torch.tensor(numbers, device=roles.device)
-            recorded.add(name)
-    measured.logprobs.copy_(measured.sampled)
-    same = None if "entropies" in recorded else False
-    for rows in micro_batches(sequences, config):
-        part, states = sequences.select(rows), None
-        place = (rows, slice(part.response_width))
-        measured.ref_logprobs[place] = logprobs_of(roles.reference_logits(part), part, config)
-        readings = {}
-        if not same:
-            logits, states = roles.policy_outputs(part)
-            readings["logprobs"] = logprobs_of(logits, part, config)
-            entropies = entropy(logits, temperature=config.temperature)
-            readings["entropies"] = part.scatter_to_padded(entropies)
-            del logits  # the largest tensor of all: the critic needs the room
-        if not (same and "values" in recorded):
-            readings["values"] = roles.values(part, states)
-        if same is None:
-            gaps = [getattr(measured, name)[place] - readings[name] for name in recorded]
-            same = all(bool(gap.abs().max() <= SAME) for gap in gaps)
-        for name, reading in readings.items():
-            getattr(measured, name)[place] = reading
-    return measured
-
-
-def logprobs_of(logits: Tensor, sequences: Sequences, config: PPOConfig) -> Tensor:
-    """log π of every response token on the timeline, [b, r], from logits [n, v]."""
-    tokens = sequences.response_tokens
-    return sequences.scatter_to_padded(
-        token_logprobs(logits, tokens, temperature=config.temperature)
-    )
-
-
-def micro_batches(sequences: Sequences, config: PPOConfig) -> tuple[Tensor, ...]:
-    """Rows of each forward pass: of like length, as many as fit in memory."""
-    return sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens)
+    recorded = readings.as_recorded(samples, sequences)
+    longest, *others = micro_batches(sequences, config)
+    first = readings.compute(roles, sequences.select(longest), config)
+    known = recorded.keys() if readings.agree(recorded, longest, first) else ()
+    rest = [readings.compute(roles, sequences.select(rows), config, known) for rows in others]
+    computed = zip((longest, *others), (first, *rest), strict=True)
+    return readings.assemble(recorded, computed, sequences)
 
 
 # 4 ------------------------------------------------------------------------------------------------
@@ -236,7 +190,7 @@ def estimate_advantages(
     )
     if config.whiten_advantages:
         advantages = masked_whiten(advantages, mask)
-    if config.importance_cap is not None:
+    if config.importance_cap is not None:  # after whitening, which would scale the weights away
         weights = (measured.logprobs - measured.sampled).exp()
         advantages = advantages * weights.clamp(max=config.importance_cap)
     return Rollout(sequences, measured.logprobs, measured.values, advantages, returns)
@@ -259,21 +213,17 @@ def update(
     With early_stop_kl they end after the step whose minibatch finds the policy further from the one
     that sampled.
     """
-    returns_std = masked_var(rollout.returns, rollout.response_mask).sqrt().item()
+    reach = config.value_clip_range
+    if reach is not None:
+        reach *= masked_var(rollout.returns, rollout.response_mask).sqrt().item()
     steps: list[dict[str, float]] = []
     for _ in range(config.epochs):
+        # Drawn on the CPU, wherever the models are: a seed deals the same minibatches everywhere.
         order = torch.randperm(len(rollout), generator=generator).to(roles.device)
         for rows in order.split(len(rollout) // config.minibatches):
             minibatch = rollout.select(rows)
             optimisers.zero_grad()
-            accumulate(
-                roles,
-                minibatch,
-                optimisers,
-                config,
-                train_policy=train_policy,
-                returns_std=returns_std,
-            )
+            accumulate(roles, minibatch, optimisers, config, train_policy=train_policy, reach=reach)
             steps.append(optimisers.step(train_policy=train_policy))
             if steps[-1].get("ppo/policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
                 return steps
@@ -287,14 +237,14 @@ def accumulate(
     config: PPOConfig,
     *,
     train_policy: bool,
-    returns_std: float,
+    reach: float | None,
 ) -> None:
     """Losses and gradients of the mean over all tokens of the minibatch, however it is cut.
 
-    How far a value may move is a share of `returns_std`, the standard deviation of the rollout's
-    returns: in absolute units one setting would bind or not by the scale of the reward.
+    `reach` is how far a value may move, None without end: a share of the standard deviation of the
+    rollout's returns, as in absolute units one setting would bind or not by the reward's scale.
     """
-    share = config.value_clip_range
+    # The minibatch's own count: a mean of the micro-batches' means would favour short responses.
     denominator = minibatch.response_mask.sum()
     for rows in micro_batches(minibatch.sequences, config):
         part, states = minibatch.select(rows), None
@@ -319,7 +269,7 @@ def accumulate(
                 part.old_values,
                 part.returns,
                 mask,
-                value_clip_range=None if share is None else share * returns_std,
+                value_clip_range=reach,
                 denominator=denominator,
             )
         )
@@ -329,12 +279,7 @@ def accumulate(
 
 
 def adapt(
-    optimisers: Optimisers,
-    config: PPOConfig,
-    *,
-    iteration: int,
-    kl_coef: float,
-    sequence_kl: float,
+    optimisers: Optimisers, config: PPOConfig, *, iteration: int, kl_coef: float, sequence_kl: float
 ) -> float:
     """Set the learning rates of the next iteration; return its KL coefficient.
 
