@@ -93,7 +93,7 @@ def gae(
     values = torch.where(mask, values, zero)
     advantages = torch.zeros_like(values)
     next_advantage = next_value = zero[:, 0]
-    for t in reversed(range(mask.shape[1])):
+    for t in reversed(range(mask.shape[1])):  # padding is behind: a row starts at its last token
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         next_advantage = torch.where(
             mask[:, t], delta + gamma * gae_lambda * next_advantage, zero[:, t]

@@ -117,6 +117,7 @@ def ppo_policy_loss(
         arXiv:1912.09729, eq. 5.
     """
     check_shapes(2, logprobs=logprobs, old=old_logprobs, advantages=advantages, mask=mask)
+    # Masked before exp: whatever stands on padding, an overflow there would be NaN in the gradient.
     log_ratio = torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs))
     ratio = log_ratio.exp()
     plain = -advantages * ratio

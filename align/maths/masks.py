@@ -70,6 +70,7 @@ def masked_whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor
 
     Source: Ziegler et al. 2019, arXiv:1909.08593, released code (biased variance, + 1e-8).
     """
+    # The biased variance: of a single token it is 0, where the unbiased one would be NaN.
     mean = masked_mean(x, mask)
     whitened = (x - mean) * torch.rsqrt(masked_var(x, mask) + EPSILON)
     if not shift_mean:
