@@ -25,7 +25,7 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
-.PHONY: help setup pipeline test mutants torture lint bench-ppo gpu-check clean FORCE
+.PHONY: help setup pipeline test test-cpus mutants torture lint bench-ppo gpu-check clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
@@ -40,6 +40,9 @@ pipeline: .venv/.ready ## all stages below, in one process: the way to run a rec
 
 test: .venv/.ready ## run the tests
 	@$(py) -m pytest
+
+test-cpus: .venv/.ready ## the numeric tests on each instruction set of this CPU, 1 and 2 threads (FILES=tests/…: only there)
+	@$(py) -m tests.cpus $(FILES)
 
 mutants: .venv/.ready ## change one formula at a time: a test must fail each time (FILES=align/maths/kl.py: only there)
 	@$(py) -m tests.mutants $(FILES)
@@ -67,7 +70,7 @@ clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
 # Any other target is a stage's, or needs the name of the run, so the rules of this recipe are
 # written first, each time: make reads itself again after that. Help and set-up never wait for it.
 
-plain := help setup pipeline test mutants lint torture gpu-check $(if $(wildcard .venv/.ready),,clean)
+plain := help setup pipeline test test-cpus mutants lint torture gpu-check $(if $(wildcard .venv/.ready),,clean)
 wanted := $(filter-out $(plain),$(or $(MAKECMDGOALS),help))
 ifneq ($(wanted),)
 rules := $(shell mkdir -p runs/.rules; \
