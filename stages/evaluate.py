@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from align.config import DataSource, Recipe
 from align.config.methods import ALIGNED, BEST_OF_N, POLICIES
-from align.runs.runner import Stage, StageContext, StageResult, main
+from align.runs.contract import Stage, StageContext, StageResult
+from align.runs.runner import main
 from stages.support import reward_source
 
 if TYPE_CHECKING:

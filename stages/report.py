@@ -14,7 +14,8 @@ from typing import Any
 from align.config import Recipe
 from align.config.methods import TRAINED
 from align.errors import ConfigError
-from align.runs.runner import Stage, StageContext, StageResult, main
+from align.runs.contract import Stage, StageContext, StageResult
+from align.runs.runner import main
 from align.runs.tracking import METRICS_FILE, read_metrics
 from stages.support import reward_source
 

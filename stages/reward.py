@@ -10,7 +10,6 @@ means as good as a demonstration (Huang 2024, arXiv:2403.17031).
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, pstdev
@@ -23,7 +22,8 @@ from align.data import (
     load_preferences,
     with_unseen_prompts,
 )
-from align.runs.runner import Stage, StageContext, StageResult, main
+from align.runs.contract import Stage, StageContext, StageResult
+from align.runs.runner import main
 from stages.support.reward_source import subsample
 
 
@@ -95,19 +95,26 @@ def accuracy(
     pairs: Sequence[Preference], better: Sequence[float], worse: Sequence[float]
 ) -> dict[str, float]:
     """Pairwise accuracy (a tie counts half), margin and loss on held-out pairs, and by family."""
-    margins = [high - low for high, low in zip(better, worse, strict=True)]
-    right = [(1.0 + (m > 0) - (m < 0)) / 2 for m in margins]
+    import torch
+
+    from align.maths.losses import bradley_terry_loss
+
+    chosen, rejected = (torch.tensor(scores, dtype=torch.float64) for scores in (better, worse))
+    loss, read = bradley_terry_loss(chosen, rejected)
     metrics = {
-        "reward/heldout/accuracy": fmean(right),
-        "reward/heldout/margin": fmean(margins),
-        "reward/heldout/loss": fmean(math.log1p(math.exp(-abs(m))) - min(m, 0) for m in margins),
+        "reward/heldout/accuracy": read["accuracy"].item(),
+        "reward/heldout/margin": read["margin"].item(),
+        "reward/heldout/loss": loss.item(),
         "reward/heldout/pairs": len(pairs),
     }
     families = defaultdict(list)
-    for pair, one in zip(pairs, right, strict=True):
+    for row, pair in enumerate(pairs):
         if "family" in pair.extra:
-            families[str(pair.extra["family"])].append(one)
-    return metrics | {f"reward/family/{name}": fmean(families[name]) for name in sorted(families)}
+            families[str(pair.extra["family"])].append(row)
+    for name in sorted(families):
+        _, read = bradley_terry_loss(chosen[families[name]], rejected[families[name]])
+        metrics[f"reward/family/{name}"] = read["accuracy"].item()
+    return metrics
 
 
 def _read(recipe: Recipe) -> tuple[list[Preference], list[Instruction], list[Preference]]:

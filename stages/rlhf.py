@@ -13,7 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from align.config.methods import ALIGNED
-from align.runs.runner import Stage, main
+from align.runs.contract import Stage
+from align.runs.runner import main
 
 STAGES: tuple[Stage, ...] = tuple(import_module(f"stages.methods.{name}").STAGE for name in ALIGNED)
 

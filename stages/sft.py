@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from align.config import DataSource, Recipe
 from align.data import load_instructions
-from align.runs.runner import Stage, StageContext, StageResult, main
+from align.runs.contract import Stage, StageContext, StageResult
+from align.runs.runner import main
 
 IGNORED = -100
 """Label of a token that carries no loss (PyTorch's ignore_index)."""

@@ -242,5 +242,5 @@ def _checks(row: dict[str, Any]) -> list[dict[str, Any]]:
     if checks is None or checks == "":
         return []
     if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
-        raise RowError("checks", "not a list of objects", 'write [{"type": …}, …]')
+        raise RowError("checks", "not a list of objects", 'write [{"kind": …}, …]')
     return checks

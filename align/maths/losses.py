@@ -1,5 +1,10 @@
 """The five losses of the pipeline. Each is minimised and returns its loss with readings of it.
 
+Who calls them: PPO trains with its policy's and its value loss (align/ppo/train.py). SFT, reward
+model and DPO are trained by TRL, whose trainers compute the other three themselves, in batches of
+their own make; tests/test_parity_trl.py holds theirs and these equal on the same batch.
+`bradley_terry_loss` also measures the reward model on held-out pairs (stages/reward.py).
+
 Shapes: b = batch (sequences), r = response tokens. Log-probabilities are in nats.
 
 Token losses average over tokens, pair losses over pairs. `denominator` replaces the count of this

@@ -30,8 +30,6 @@ from align.runs.tracking import METRICS_FILE, Tracker, WandbMirror, clock, silen
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
 
-__all__ = ["Stage", "StageContext", "StageResult", "bring_up_to_date", "main"]
-
 
 @dataclass(frozen=True)
 class Command:

@@ -22,9 +22,6 @@ from align.models import load as models
 from align.runs.contract import StageContext
 from align.runs.hashing import HashCache, path_hash, value_hash
 
-# Names of gradient checkpointing that transformers renames and TRL and PEFT still use.
-warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-
 Example = TypeVar("Example")
 LONGEST_SHARE = 0.5
 """Share of rows that may be longer than `max_length`; more points to a wrong setting."""
@@ -78,6 +75,9 @@ class TrainingSetup:
     @classmethod
     def of(cls, context: StageContext, section_name: str) -> TrainingSetup:
         """The recipe's model for SFT; the published SFT policy for every later stage."""
+        # Names of gradient checkpointing that transformers renames and TRL and PEFT still use.
+        hidden = ".*gradient_checkpointing.*"
+        warnings.filterwarnings("ignore", message=hidden, category=FutureWarning)
         model = context.recipe.model
         parent = context.parents.get("sft")
         path, revision = (str(parent.model), None) if parent else (model.path, model.revision)
@@ -85,15 +85,16 @@ class TrainingSetup:
         device = models.find_device(model.device)
         return cls(context, section_name, path, revision, device, tokenizer)
 
-    def load(self, task: models.Task = "causal", *, trained: bool = True) -> PreTrainedModel:
+    def load(self, task: models.Task = "causal") -> PreTrainedModel:
         """Load the weights in evaluation mode.
 
         Weights that are trained themselves (all of them without LoRA, the head of a reward model)
-        are float32 whatever the recipe's type, which then is that of the arithmetic only: a step
-        of bfloat16 weights at the usual learning rates rounds to nothing.
+        are float32 whatever the recipe's type, which then is that of the arithmetic only: a step of
+        bfloat16 weights at the usual learning rates rounds to nothing. So are a reference's beside
+        them: it has to compute what the policy computes before its first step.
         """
         dtype = self.context.recipe.model.dtype
-        if trained and (self.lora is None or task == "reward"):
+        if self.lora is None or task == "reward":
             dtype = "float32"
         kwargs: dict[str, Any] = {
             "revision": self.revision,

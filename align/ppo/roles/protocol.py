@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -57,6 +58,10 @@ class Roles(Protocol):
 
     def sampling(self) -> AbstractContextManager[PreTrainedModel]:
         """The policy as a plain model, for as long as it is sampled from."""
+        ...
+
+    def trained_policy(self) -> PreTrainedModel | PeftModel:
+        """The policy with what was trained, to be published."""
         ...
 
 

@@ -78,11 +78,17 @@ def test_preferences_of_every_layout(tmp_path, format):
 @pytest.mark.parametrize("format", [*INSTRUCTIONS, "prompt"])
 def test_prompts_of_every_layout(tmp_path, format):
     row = INSTRUCTIONS.get(format, {"prompt": USER, "id": 7})
-    path = write(tmp_path / "rows.jsonl", [row | {"checks": [{"type": "number", "value": 5}]}])
+    path = write(tmp_path / "rows.jsonl", [row | {"checks": [{"kind": "number", "answer": 5}]}])
     (prompt,) = load_prompts(source(path))
     assert prompt.messages == MESSAGES[:1]
-    assert prompt.checks == [{"type": "number", "value": 5}]
+    assert prompt.checks == [{"kind": "number", "answer": 5}]
     assert prompt.extra == ({"id": 7} if format == "prompt" else {})
+
+
+def test_checks_that_are_no_list_are_refused_with_the_key_that_a_check_has(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "checks": {"kind": "number"}}])
+    with pytest.raises(DataError, match=r'rows\.jsonl:1: checks: .*write \[\{"kind": …\}, …\]'):
+        load_prompts(DataSource(path=str(path)))
 
 
 def test_alpaca_input_and_system_join_the_prompt(tmp_path):

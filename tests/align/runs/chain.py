@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from align.runs.runner import Stage, StageContext, StageResult
+from align.runs.contract import Stage, StageContext, StageResult
 
 RECIPE = """\
 model: {path: base}
