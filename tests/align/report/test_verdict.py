@@ -6,10 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
-from align.evaluation.summary import Scored, summarise
 from align.report.verdict import change, verdict
 
 
@@ -81,23 +79,6 @@ def test_marginal_intervals_that_overlap_do_not_hide_a_paired_gain() -> None:
     for entry in changed["policies"].values():
         entry["gold"]["all"] |= {"low": 0.3, "high": 0.8}
     assert verdict(changed).headline == "Yes: DPO and PPO answer better than SFT."
-
-
-def test_two_prompts_decide_nothing() -> None:
-    def scored(gold: float) -> Scored:
-        ones = np.ones((2, 1))
-        return Scored(gold * ones, gold * ones, ones, ones, ones, [[1]])
-
-    both = {"sft": scored(0.0), "ppo": scored(1.0)}
-    found = verdict(summarise([{"seen": False}] * 2, both, both, resamples=50, seed=0))
-    assert found.headline == "Not decided: the prompts cannot tell."
-    assert found.sentences == (
-        "On 2 held-out prompts the rule judge gives SFT 0.00 [0.00, 0.00]; "
-        "PPO 1.00, not decided (+1.00 on 2 prompts, fewer than 20).",
-        "On templates that no training split had, PPO is not decided "
-        "(+1.00 on 2 prompts, fewer than 20).",
-        "Fewer than 20 prompts cannot show a cost either.",
-    )
 
 
 def test_an_interval_without_width_is_not_called_a_change_or_none() -> None:

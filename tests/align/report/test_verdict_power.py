@@ -74,3 +74,20 @@ def test_a_family_that_loses_a_fifth_is_named() -> None:
     rng = np.random.default_rng(6)
     named = [any("family 0" in cost for cost in verdict(world(rng, 0.2)).costs) for _ in range(20)]
     assert sum(named) >= 18
+
+
+def test_two_prompts_decide_nothing() -> None:
+    def scored(gold: float) -> Scored:
+        ones = np.ones((2, 1))
+        return Scored(gold * ones, gold * ones, ones, ones, ones, [[1]])
+
+    both = {"sft": scored(0.0), "ppo": scored(1.0)}
+    found = verdict(summarise([{"seen": False}] * 2, both, both, resamples=50, seed=0))
+    assert found.headline == "Not decided: the prompts cannot tell."
+    assert found.sentences == (
+        "On 2 held-out prompts the rule judge gives SFT 0.00 [0.00, 0.00]; "
+        "PPO 1.00, not decided (+1.00 on 2 prompts, fewer than 20).",
+        "On templates that no training split had, PPO is not decided "
+        "(+1.00 on 2 prompts, fewer than 20).",
+        "Fewer than 20 prompts cannot show a cost either.",
+    )
