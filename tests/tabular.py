@@ -41,6 +41,7 @@ class TabularRoles:
 
     pad_id, device = 0, torch.device("cpu")
     reward_mean, reward_std = 0.0, 1.0
+    reward_stop_id = None
     policy_value_head = None
 
     def __init__(

@@ -132,7 +132,10 @@ def encode_answers(
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of a response, without its stop token and without clean-up of spaces."""
+    """The text of a response as a person reads it, and as every judge and reward model does.
+
+    Without control tokens, without spaces at its ends, and without clean-up of those inside.
+    """
     text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return str(text).strip()
 

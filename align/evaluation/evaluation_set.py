@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.config import DataSource, EvaluateConfig
 from align.data import Prompt, load_prompts
-from align.data.chat import decode, prompt_ids
+from align.data.chat import decode, prompt_ids, stop_id
 from align.data.rows import Message
 from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
@@ -56,7 +56,7 @@ class Responses:
             kl=None if self.kl is None else np.array(self.kl),
             length=np.array([[float(len(one.response)) for one in its] for its in samples]),
             stopped=np.array([[float(one.finished) for one in its] for its in samples]),
-            ids=[content(one) for its in samples for one in its],
+            ids=[one.content for its in samples for one in its],
             kl_bound=self.kl_bound,
         )
 
@@ -163,7 +163,7 @@ class EvaluationSet:
         )
 
     def _judged(self, samples: Answers) -> Responses:
-        texts = [[str(self.tokenizer.decode(content(s))) for s in its] for its in samples]
+        texts = [[decode(self.tokenizer, s.content) for s in its] for its in samples]
         gold = None
         if any(prompt.checks for prompt in self.prompts):
             gold = [
@@ -179,11 +179,13 @@ class EvaluationSet:
             responses.reward = [[next(flat) for _ in its] for its in responses.samples]
 
     def _conversations(self, samples: Answers) -> Iterator[Conversation]:
+        stop = stop_id(self.tokenizer)  # the one that the reward model was trained at
         for prompt, ids, its in zip(self.prompts, self.ids, samples, strict=True):
             for sample in its:
-                text = decode(self.tokenizer, sample.response)
+                text = decode(self.tokenizer, sample.content)
                 messages = [*prompt.messages, {"role": "assistant", "content": text}]
-                yield Conversation(ids + sample.response, messages)
+                end = [stop] if sample.finished else []
+                yield Conversation(ids + sample.content + end, messages)
 
     def rows(self, generations: Mapping[str, Generations]) -> Iterator[dict[str, Any]]:
         """One row per prompt with all answers, for samples.jsonl."""
@@ -198,11 +200,6 @@ class EvaluationSet:
                     for name, given in generations.items()
                 },
             }
-
-
-def content(sample: Any) -> list[int]:
-    """The tokens of an answer without its stop token."""
-    return sample.response[:-1] if sample.finished else sample.response
 
 
 def read_evaluation_set(

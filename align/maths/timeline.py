@@ -29,7 +29,7 @@ from typing import NamedTuple, Self
 
 from torch import Tensor
 
-from align.maths.masks import position_ids
+from align.maths.masks import last_index, position_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,13 @@ class Sequences:
         """One reading per response token, [n], on the timeline: [b, r], 0 on padding."""
         empty = readings.new_zeros(self.response_mask.shape)
         return empty.masked_scatter(self.response_mask, readings)
+
+    def ending_with(self, token: int, rows: Tensor) -> Sequences:
+        """The same sequences, with `token` as the last one of the rows marked, bool [b]."""
+        last = last_index(self.attention_mask)
+        ids = self.input_ids.clone()
+        ids[rows, last[rows]] = token
+        return Sequences(ids, self.attention_mask, self.response_mask)
 
     @property
     def position_ids(self) -> Tensor:

@@ -72,7 +72,7 @@ class GoldProbe:
         *,
         decode: Callable[[Sequence[int]], str],
     ) -> None:
-        """`decode` turns the tokens of a response into its text."""
+        """`decode` turns the tokens of a response, without its stop token, into its text."""
         self.roles, self.questions, self.config, self.decode = roles, questions, config, decode
         self.best: tuple[list[float], list[float]] | None = None
         """Gold and reward per prompt of the probe with the best gold."""
@@ -120,7 +120,7 @@ class GoldProbe:
         sequences = collate(prompts, samples, pad_id=roles.pad_id, device=roles.device)
         scores, _ = score(roles, samples, sequences, self.config)
         gold = [
-            judge(self.decode(sample.response), question.checks)
+            judge(self.decode(sample.content), question.checks)
             for sample, question in zip(samples, self.questions, strict=True)
         ]
         return gold, scores.tolist()

@@ -129,12 +129,16 @@ def score(
     roles: Roles, samples: Sequence[Sample], sequences: Sequences, config: PPOConfig
 ) -> tuple[Tensor, Tensor]:
     """Scores as PPO maximises them, and as the reward model gave them; both [b]."""
+    # By what the sampler says: ids cannot tell a stop token from a padding that has its id.
+    finished = torch.tensor([sample.finished for sample in samples], device=roles.device)
+    # The reward model has seen answers end in one way only. Another stop token (a base model's EOS
+    # beside the template's) would move the score of the same text by about a standard deviation.
+    if roles.reward_stop_id is not None:
+        sequences = sequences.ending_with(roles.reward_stop_id, finished)
     raw_scores = readings.finite_scores(roles, sequences, config)
     scores = (raw_scores - roles.reward_mean) / roles.reward_std
     if config.reward_clip is not None:
         scores = scores.clamp(-config.reward_clip, config.reward_clip)
-    # By what the sampler says: ids cannot tell a stop token from a padding that has its id.
-    finished = torch.tensor([sample.finished for sample in samples], device=roles.device)
     scores = missing_eos(
         scores, finished, rule=config.missing_eos, penalty=config.missing_eos_penalty
     )

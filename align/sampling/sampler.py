@@ -30,6 +30,11 @@ class Sample(NamedTuple):
     entropies: Sequence[float] = ()  # nats, of the same distributions; not every sampler has them
     values: Sequence[float] = ()  # V before each token, where a head on the policy was read too
 
+    @property
+    def content(self) -> list[int]:
+        """The response without its stop token."""
+        return self.response[:-1] if self.finished else self.response
+
 
 class Sampler(Protocol):
     """Anything that answers prompts: a model, or vLLM (align/sampling/vllm.py)."""

@@ -104,10 +104,22 @@ class TextScorer:
         if getattr(self.model.config, SCORE_AT, None) == STOP:
             return {"input_ids": chat.encode(self.tokenizer, messages)[0]}
         if self.decoder or self.tokenizer.chat_template:
-            return {"input_ids": chat.whole_ids(self.tokenizer, messages)}
+            return {"input_ids": self._read(chat.whole_ids(self.tokenizer, messages))}
         said = "\n".join(message["content"] for message in messages[:-1])
         pair = self.tokenizer(said, messages[-1]["content"], split_special_tokens=True)
         return dict(pair)
+
+    def _read(self, ids: list[int]) -> list[int]:
+        """A decoder's sequence up to where its score is read: the last token that is not padding.
+
+        So do transformers and TRL find it, by the id: where the template ends with the pad token
+        (an EOS that pads as well), the model was trained to speak before it.
+        """
+        pad_id = self.model.config.get_text_config().pad_token_id
+        end = len(ids)
+        while self.decoder and end > 1 and ids[end - 1] == pad_id:
+            end -= 1
+        return ids[:end]
 
     def length(self, messages: Sequence[Message]) -> int:
         """Tokens of a conversation, as the model reads it."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from align.config import PPOConfig
+from align.data import chat
 from align.errors import ConfigError, DivergedError
 from align.maths.masks import position_ids
 from align.maths.timeline import Sequences
@@ -56,6 +57,7 @@ class Scorer:
     def __init__(self, setup: TrainingSetup, reward: RewardSetup) -> None:
         self.device, self.scorer = setup.device, reward.scorer or own_scorer(setup)
         self.reward_mean, self.reward_std = reward.mean, reward.std
+        self.reward_stop_id = chat.stop_id(setup.tokenizer)
 
     @torch.no_grad()
     def scores(self, sequences: Sequences) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from align.data import chat
 from align.errors import ConfigError
 from align.models import load as models
 from align.ppo.roles import SeparateRoles, SharedRoles
@@ -30,6 +31,7 @@ def build_roles(setup: TrainingSetup, reward: RewardSetup) -> SharedRoles | Sepa
         "critic": critic,
         "reward_mean": reward.mean,
         "reward_std": reward.std,
+        "reward_stop_id": chat.stop_id(setup.tokenizer),
     }
     lora = None if config.lora is None else models.lora_config(config.lora, task="causal")
     if shared(context):

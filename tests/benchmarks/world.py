@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from align.config import DataSource, EvaluateConfig, Recipe
 from align.config.recipe import load_recipe
 from align.data import chat, load_prompts
-from align.evaluation.evaluation_set import EvaluationSet, content, read_evaluation_set
+from align.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from align.evaluation.generations import GenerationSettings, answer
 from align.models import load as models
 from align.runs.artifacts import Artifact, read_artifact
@@ -70,7 +70,7 @@ class World:
         )
         answers = answer(policy, self.exam.ids, decoding, temperature=1.0, samples=self.samples)
         scores = [
-            judge(str(self.tokenizer.decode(content(sample))), prompt.checks)
+            judge(chat.decode(self.tokenizer, sample.content), prompt.checks)
             for prompt, its in zip(self.exam.prompts, answers, strict=True)
             for sample in its
         ]

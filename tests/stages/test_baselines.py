@@ -22,7 +22,7 @@ from stages.support.baselines import as_in_ppo, divisor, enough
 from stages.support.ppo_roles import build_roles
 from stages.support.reward_setup import reward_setup
 from stages.support.training import TrainingSetup
-from tests import tiny
+from tests import tiny, tiny_roles
 from tests.stages.world import LORA, World, rows, seen_batches, weights
 
 METHODS = ("rloo", "grpo")
@@ -141,6 +141,13 @@ def test_the_rule_for_answers_without_a_stop_token_is_that_of_ppo(world, monkeyp
     ]
     assert {stopped for stopped, _ in finished} == {True, False}
     assert all((reward == -7) == (not stopped) for stopped, reward in finished)
+
+
+def test_a_baseline_scores_a_finished_answer_at_the_stop_token_that_ppo_does():
+    roles = tiny_roles.separate(stop_ids=[STOP, 2], reward_stop_id=STOP)
+    reward = baseline_trainers.reward_function(roles, tiny_roles.config(), pad_id=0, stop_ids=[STOP, 2])
+    own, other = reward([[5, 9]] * 2, [[40, 41, STOP], [40, 41, 2]], lambda name, value: None)
+    assert own == pytest.approx(other, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)

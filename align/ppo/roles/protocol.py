@@ -27,6 +27,9 @@ class Roles(Protocol):
 
     pad_id: int
     stop_ids: Sequence[int]
+    reward_stop_id: int | None
+    """What every finished response is scored with: the stop token that the reward model was trained
+    at, the chat template's. None: the one that was sampled."""
     device: torch.device
     reward_mean: float
     reward_std: float

@@ -44,6 +44,7 @@ class SeparateRoles:
         stop_ids: Sequence[int],
         reward_mean: float = 0.0,
         reward_std: float = 1.0,
+        reward_stop_id: int | None = None,
         critic: Critic = "reward",
         value_lora: LoraConfig | None = None,
         compute_dtype: torch.dtype | None = None,
@@ -60,6 +61,7 @@ class SeparateRoles:
         """
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, policy.device
         self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
+        self.reward_stop_id = reward_stop_id
         self.policy, self.reference, self.compute_dtype = policy, reference, compute_dtype
         self.reward_model = reward_model
         frozen = [reference]

@@ -48,6 +48,7 @@ class SharedRoles:
         stop_ids: Sequence[int],
         reward_mean: float = 0.0,
         reward_std: float = 1.0,
+        reward_stop_id: int | None = None,
         critic: Critic = "reward",
     ) -> None:
         """Put the roles on `base`.
@@ -59,6 +60,7 @@ class SharedRoles:
         """
         self.pad_id, self.stop_ids, self.device = pad_id, stop_ids, base.device
         self.reward_mean, self.reward_std = reward_mean, checked_std(reward_std)
+        self.reward_stop_id = reward_stop_id
         self.model = get_peft_model(base, copy.deepcopy(policy_lora), adapter_name=POLICY)
         own = reward_adapter if isinstance(reward_adapter, Path) else None
         self.scorer = None if isinstance(reward_adapter, Path) else reward_adapter

@@ -7,7 +7,7 @@ import pytest
 from align.config import EvaluateConfig
 from align.data import Prompt
 from align.data.chat import decode, prompt_ids
-from align.evaluation.evaluation_set import Conversation, EvaluationSet, Responses, content
+from align.evaluation.evaluation_set import Conversation, EvaluationSet, Responses
 from align.sampling.sampler import Sample
 from tests import tiny
 
@@ -28,8 +28,8 @@ def evaluation_set(**settings: int) -> EvaluationSet:
 
 def test_the_judge_reads_the_answer_without_its_stop_token() -> None:
     ids = tiny.tokenizer()("Seoul").input_ids
-    assert content(Sample([*ids, STOP], True, [])) == ids
-    assert content(Sample(ids, False, [])) == ids
+    assert Sample([*ids, STOP], True, []).content == ids
+    assert Sample(ids, False, []).content == ids
     judged = evaluation_set()._judged(
         [[Sample([*ids, STOP], True, [])], [Sample([*ids, STOP], True, [])]]
     )
@@ -38,7 +38,21 @@ def test_the_judge_reads_the_answer_without_its_stop_token() -> None:
     assert judged.gold[1][0] != judged.gold[1][0]  # NaN: the second prompt has no checks
 
 
+def test_the_judge_reads_the_text_that_the_reward_model_and_the_probe_read() -> None:
+    """No control token, whichever stop ended it and whatever was sampled before; no outer space."""
+    tokenizer, evaluated = tiny.tokenizer(), evaluation_set()
+    ids = tokenizer(" Seoul ,").input_ids
+    samples = [Sample([2, *ids, 3, 4], True, []), Sample([*ids, STOP, *ids], False, [])]
+    answers = [[sample] for sample in samples]
+    judged = evaluated._judged(answers)
+    assert judged.texts == [["Seoul ,"], ["Seoul , Seoul ,"]]
+    read = [one.messages[-1]["content"] for one in evaluated._conversations(answers)]
+    assert [[text] for text in read] == judged.texts
+    assert read == [decode(tokenizer, sample.content) for sample in samples]
+
+
 def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
+    """At the template's own stop, where it was trained, whichever stop was sampled."""
     evaluated = evaluation_set()
     policy = tiny.llama(2)
     generations = evaluated.generate(policy, policy, stop_ids=list(range(1, 300, 8)))
@@ -54,7 +68,9 @@ def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
     samples = [sample for its in generations.sampled.samples for sample in its]
     assert {sample.finished for sample in samples} == {True, False}
     prompts = [ids for ids in evaluated.ids for _ in range(3)]
-    assert scored[:6] == [p + s.response for p, s in zip(prompts, samples, strict=True)]
+    ends = [[STOP] if sample.finished else [] for sample in samples]
+    assert any(s.response[-1] != STOP for s in samples if s.finished)
+    assert scored[:6] == [p + s.content + e for p, s, e in zip(prompts, samples, ends, strict=True)]
     assert [messages[:-1] for messages in told[:6:3]] == [
         prompt.messages for prompt in evaluated.prompts
     ]

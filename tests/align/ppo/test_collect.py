@@ -49,6 +49,26 @@ def test_the_stop_tokens_configured_decide_who_is_punished(stop_ids, finished):
     assert lengths == [2 if each else 4 for each in finished]
 
 
+def test_a_finished_response_is_scored_at_the_stop_token_of_the_reward_model():
+    """R1: whichever stop token was sampled; what is unfinished is scored as far as it goes."""
+    roles = tiny_roles.separate(stop_ids=[1, 2], reward_stop_id=1)
+    config = tiny_roles.config(micro_batch_size=2)
+    words, prompt = [40, 41, 42], PROMPTS[0]
+    samples = [
+        Sample([*words, 1], True, []),
+        Sample([*words, 2], True, []),
+        Sample(words, False, []),
+    ]
+    batch = collate([prompt] * 3, samples, pad_id=0)
+    before = batch.input_ids.clone()
+    _, scores = score(roles, samples, batch, config)
+    plain = roles.scores(batch)
+    assert scores[1].item() == pytest.approx(plain[0].item(), abs=1e-5)
+    assert scores[[0, 2]].tolist() == pytest.approx(plain[[0, 2]].tolist(), abs=1e-5)
+    assert abs(plain[0] - plain[1]) > 0.1
+    assert torch.equal(batch.input_ids, before)  # what the policy learns from is what it sampled
+
+
 def test_scores_stay_with_their_episodes():
     """Scored in groups of like length, and given back in the order of the prompts."""
     roles = tiny_roles.separate()

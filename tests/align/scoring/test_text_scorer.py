@@ -56,6 +56,20 @@ def test_a_reward_model_of_this_pipeline_is_read_at_the_stop_token_it_was_traine
         assert plain_score(scorer, input_ids=trained) == pytest.approx(score, abs=1e-5)
 
 
+def test_a_decoder_whose_template_ends_with_its_pad_token_is_read_before_it():
+    """P31: as plain transformers reads it, also in a batch and where several pads end the text."""
+    scorer = tiny_scorers.scorer("decoder")
+    scorer.tokenizer = tiny_scorers.decoder_tokenizer.__wrapped__()
+    scorer.tokenizer.chat_template = tiny_scorers.TEMPLATE.replace("</s>\n", "</s>") + "</s></s>"
+    scorer.model.config.pad_token_id = scorer.tokenizer.eos_token_id
+    conversations = [conversation(*pair) for pair in PAIRS]
+    scores = scorer.scores(conversations)
+    for messages, score in zip(conversations, scores, strict=True):
+        ids = chat.whole_ids(scorer.tokenizer, messages)
+        assert ids[-3:] == [scorer.tokenizer.eos_token_id] * 3
+        assert plain_score(scorer, input_ids=ids) == pytest.approx(score, abs=1e-5)
+
+
 def test_an_encoder_reads_question_and_answer_and_answers_through_its_pooled_head():
     """P31: [CLS] question [SEP] answer [SEP] with its segments, as plain transformers scores it."""
     scorer = tiny_scorers.scorer("encoder")
