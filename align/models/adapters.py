@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +14,58 @@ from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from align.config import LoraSection
 from align.errors import ConfigError
 from align.models.load import HEAD
 
 POLICY, VALUE, REWARD = "default", "value", "reward"
 """Names of the adapters; the policy's is the one PEFT gives a lone adapter, and saves as one."""
+
+
+def check_targets(model: PreTrainedModel, lora: LoraSection, *, key: str) -> None:
+    """Refuse adapters on what cannot carry one alone; `all-linear` never names such a layer.
+
+    A head tied to the embeddings shares its weight with them: an adapter on one of the two would be
+    merged into both, and the published model would be another than the one that was trained.
+
+    Args:
+        key: of the section in the recipe, as `ppo.lora`.
+
+    Raises:
+        ConfigError: in one line.
+    """
+    targets = lora.targets
+    if targets == "all-linear":
+        return
+    named = {name: layer for name, layer in model.named_modules() if _is_target(name, targets)}
+    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+    usual = {name.rpartition(".")[2] for name in linear} - {HEAD, "lm_head"}
+    remedy = f"name some of {', '.join(sorted(usual))}, or use all-linear"
+    shown = json.dumps(targets if isinstance(targets, str) else list(targets))
+    if not named:
+        raise ConfigError(
+            f"{key}.targets={shown}: {type(model).__name__} has no such layer; {remedy}"
+        )
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    for name, layer in named.items():
+        if isinstance(layer, nn.Embedding):
+            raise ConfigError(
+                f"{key}.targets={shown}: {name} is an embedding, expected linear layers; {remedy}"
+            )
+        if layer is head and head.weight is embeddings.weight:
+            raise ConfigError(
+                f"{key}.targets={shown}: {name} shares its weight with the embeddings, which an "
+                f"adapter on it would change too; {remedy}"
+            )
+
+
+def _is_target(name: str, targets: str | Sequence[str]) -> bool:
+    """Whether PEFT puts an adapter on a module: a pattern of its whole name, or its last parts."""
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def add_reward_adapter(model: PeftModel, name: str, folder: Path) -> nn.Linear:

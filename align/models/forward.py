@@ -107,6 +107,13 @@ def apply_head(head: nn.Linear, states: Tensor) -> Tensor:
         return nn.functional.linear(states.float(), head.weight.float(), bias).squeeze(-1)
 
 
+class ScoreHead(nn.Linear):
+    """A reward head that computes in float32, also where training computes in bfloat16."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return apply_head(self, states).unsqueeze(-1)
+
+
 def value_head(reward_head: nn.Linear, *, mean: float, std: float) -> nn.Linear:
     """A critic's head that starts as the reward head, in units of the normalised score."""
     head = nn.Linear(reward_head.in_features, 1, device=reward_head.weight.device)

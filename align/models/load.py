@@ -24,6 +24,7 @@ from transformers import (
 from align.config import LoraSection
 from align.data import chat
 from align.errors import ConfigError
+from align.models.forward import ScoreHead
 from align.models.pretrained import Path_, load_weights, naming, quiet, refuse_unread
 from align.runs.artifacts import safetensors_faults
 
@@ -119,6 +120,7 @@ def load_reward_model(
         noise = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             head.weight.copy_(noise / (head.in_features + 1) ** 0.5)
+    head.__class__ = ScoreHead  # the weights, and what else holds them, stay as they are
     model.config.get_text_config().pad_token_id = pad_id
     model.config.pad_token_id = pad_id
     return _placed(model, device)

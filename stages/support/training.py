@@ -6,7 +6,7 @@ SFT starts from the recipe's model, every later stage from the published SFT pol
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
 from align.errors import DataError
 from align.models import load as models
+from align.models.adapters import check_targets
 from align.runs.contract import StageContext
 from align.runs.hashing import HashCache, path_hash, value_hash
 
@@ -104,10 +105,23 @@ class TrainingSetup:
         if task == "reward":
             pad_id = self.tokenizer.pad_token_id
             kwargs |= {"pad_id": pad_id, "seed": self.context.seed}
-            return models.load_reward_model(self.path, **kwargs)
-        model = models.load_causal_lm(self.path, **kwargs)
-        models.fit_embeddings(model, self.tokenizer)
+            model = models.load_reward_model(self.path, **kwargs)
+        else:
+            model = models.load_causal_lm(self.path, **kwargs)
+            models.fit_embeddings(model, self.tokenizer)
+        for key, lora in self._adapters():
+            check_targets(model, lora, key=key)
         return model
+
+    def _adapters(self) -> Iterator[tuple[str, LoraSection]]:
+        """The adapter of this stage by its key; in SFT, the first stage, those of all to come."""
+        recipe, owner = self.context.recipe, self.section_name
+        if isinstance(self.section, BaselineSection):
+            owner = "ppo"
+        for name in type(recipe).model_fields if owner == "sft" else (owner,):
+            lora = getattr(getattr(recipe, name), "lora", None)
+            if lora is not None:
+                yield f"{name}.lora", lora
 
     def adapter(self, task: models.Task = "causal") -> LoraConfig | None:
         """The adapter that TRL is to add, if the recipe asks for one."""

@@ -154,3 +154,15 @@ def test_a_row_that_the_template_refuses_is_told_with_its_place_before_training(
     told = capsys.readouterr().err.strip().splitlines()
     assert "system.jsonl:2: " in told[-1] and "no system" in told[-1]
     assert "Traceback" not in "".join(told)
+
+
+@pytest.mark.parametrize("section", ["sft", "reward", "ppo", "dpo"])
+def test_targets_that_no_adapter_can_have_are_told_before_anything_is_trained(
+    world, section, capsys
+):
+    """The tied head of a later stage too: merged, it would change the embeddings with it."""
+    world.recipe[section]["lora"] = LORA | {"targets": ["q_proj", "lm_head"]}
+    assert world.run("sft") == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"error: {section}.lora.targets=")
+    assert "lm_head shares its weight with the embeddings" in told

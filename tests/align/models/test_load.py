@@ -81,6 +81,23 @@ def test_scores_are_read_at_the_last_token_of_each_sequence(checkpoint):
         assert score == pytest.approx(model(torch.tensor([sequence])).logits.item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_reward_head_is_float32_also_where_training_computes_in_bfloat16(checkpoint, lora):
+    """Near 8 bfloat16 would round a score to .03, and so every margin of the loss."""
+    model = reward_model(checkpoint)
+    torch.nn.init.normal_(model.score.weight, std=2.0)
+    trained = models.add_lora(model, LoraSection(r=4, alpha=8), task="reward") if lora else model
+    ids = torch.tensor(SEQUENCES[0])[None]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        score = trained(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        state = model.model(ids).last_hidden_state[0, -1]
+    weight = next(p for n, p in trained.named_parameters() if "score" in n and p.requires_grad)
+    assert score.dtype == torch.float32
+    torch.testing.assert_close(score[0], weight @ state.float(), rtol=1e-5, atol=1e-5)
+    score.sum().backward()
+    torch.testing.assert_close(weight.grad[0], state.float(), rtol=1e-5, atol=1e-6)
+
+
 def test_scores_do_not_depend_on_the_pad_token_even_if_it_is_the_stop_token(checkpoint):
     """R2: pad == stop, another pad, and another in the model's config give the same scores."""
     model = reward_model(checkpoint)

@@ -1,0 +1,56 @@
+"""Adapters on what cannot carry one are refused in a line, before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from align.config import LoraSection
+from align.errors import ConfigError
+from align.models import load as models
+from align.models.adapters import check_targets
+from tests import tiny
+
+
+def untied():
+    config = tiny.llama().config
+    return LlamaForCausalLM(LlamaConfig(**(config.to_dict() | {"tie_word_embeddings": False})))
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (["q_proj", "lm_head"], r"ppo\.lora\.targets=.*lm_head shares its weight"),
+        (".*lm_head", "lm_head shares its weight with the embeddings"),
+        (["embed_tokens"], r"model\.embed_tokens is an embedding, expected linear layers"),
+        (["query"], r"LlamaForCausalLM has no such layer; name some of down_proj, .*, v_proj, or"),
+    ],
+)
+def test_targets_that_cannot_carry_an_adapter_are_refused(targets, told):
+    with pytest.raises(ConfigError, match=told) as error:
+        check_targets(tiny.llama(), LoraSection(targets=targets), key="ppo.lora")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], r".*\.[qv]_proj"])
+def test_linear_layers_may_be_named_in_every_way(targets):
+    check_targets(tiny.llama(), LoraSection(targets=targets), key="ppo.lora")
+
+
+def test_a_head_of_its_own_carries_an_adapter_and_is_published_as_it_was_trained():
+    model, lora = untied(), LoraSection(targets=["lm_head"])
+    check_targets(model, lora, key="ppo.lora")
+    adapted = models.add_lora(model, lora, task="causal")
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.tensor([[5, 9, 40]])
+    with torch.no_grad():
+        expected = adapted(ids).logits
+        torch.testing.assert_close(models.merge(adapted)(ids).logits, expected)
+
+
+def test_the_remedy_names_the_layers_of_the_architecture():
+    with pytest.raises(ConfigError, match="name some of c_attn, c_fc, c_proj, or use all-linear"):
+        check_targets(tiny.gpt2(), LoraSection(targets=["q_proj"]), key="dpo.lora")
