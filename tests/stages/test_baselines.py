@@ -145,7 +145,9 @@ def test_the_rule_for_answers_without_a_stop_token_is_that_of_ppo(world, monkeyp
 
 def test_a_baseline_scores_a_finished_answer_at_the_stop_token_that_ppo_does():
     roles = tiny_roles.separate(stop_ids=[STOP, 2], reward_stop_id=STOP)
-    reward = baseline_trainers.reward_function(roles, tiny_roles.config(), pad_id=0, stop_ids=[STOP, 2])
+    reward = baseline_trainers.reward_function(
+        roles, tiny_roles.config(), pad_id=0, stop_ids=[STOP, 2]
+    )
     own, other = reward([[5, 9]] * 2, [[40, 41, STOP], [40, 41, 2]], lambda name, value: None)
     assert own == pytest.approx(other, abs=1e-5)
 
