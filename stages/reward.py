@@ -65,7 +65,8 @@ def run(context: StageContext) -> StageResult:
     trainer = support.trainer(
         RewardTrainer, RewardConfig, setup, examples, task="reward", model=model
     )
-    metrics = support.fit(trainer, setup)
+    with support.prompts_shared(trainer):
+        metrics = support.fit(trainer, setup)
     metrics |= {"reward/data/rows": len(pairs), "reward/data/too_long": len(pairs) - len(kept)}
 
     # 4. Measure: scale over demonstrations, accuracy on held-out pairs.

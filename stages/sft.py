@@ -12,9 +12,6 @@ from align.data import load_instructions
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 
-IGNORED = -100
-"""Label of a token that carries no loss (PyTorch's ignore_index)."""
-
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
     return {"instructions": recipe.data.instructions}
@@ -30,6 +27,7 @@ def run(context: StageContext) -> StageResult:
 
     from align.data import chat
     from stages.support import trl as support
+    from stages.support.compact_head import IGNORED, score_labels_only
     from stages.support.training import TrainingSetup, within
 
     # 2. Encode: every answer counts once, the prompt never.
@@ -57,6 +55,7 @@ def run(context: StageContext) -> StageResult:
     trainer = support.trainer(
         SFTTrainer, SFTConfig, setup, examples, fixed=fixed, model=setup.load()
     )
+    score_labels_only(trainer, outputs=("entropy", "is_top1"))
     metrics = support.fit(trainer, setup)
     setup.publish(trainer.model)
     metrics["sft/data/rows"] = len(rows)

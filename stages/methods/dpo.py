@@ -24,6 +24,7 @@ def run(context: StageContext) -> StageResult:
     from trl import DPOConfig, DPOTrainer
 
     from stages.support import trl as support
+    from stages.support.compact_head import score_labels_only
     from stages.support.preferences import policy_and_reference, rewards_are_zero
     from stages.support.training import TrainingSetup, encode_pairs
 
@@ -37,7 +38,10 @@ def run(context: StageContext) -> StageResult:
     trainer = support.trainer(
         EncodedDPOTrainer, DPOConfig, setup, encoded, model=policy, ref_model=reference
     )
-    metrics = support.fit(trainer, setup, check_start=rewards_are_zero(setup))
+    weights = ("log_sum_sq_probs",) if trainer.use_weighting else ()
+    score_labels_only(trainer, outputs=("entropy", "is_top1", "mean_logits", *weights))
+    with support.prompts_shared(trainer):
+        metrics = support.fit(trainer, setup, check_start=rewards_are_zero(setup))
     setup.publish(trainer.model)
     metrics |= {"dpo/data/rows": len(pairs), "dpo/data/too_long": len(pairs) - len(kept)}
     rows = [[p.prompt, p.chosen, p.rejected] for p in pairs]

@@ -31,6 +31,7 @@ def run(context: StageContext) -> StageResult:
     from trl import KTOConfig, KTOTrainer
 
     from stages.support import trl as support
+    from stages.support.compact_head import score_labels_only
     from stages.support.preferences import policy_and_reference, rewards_are_zero
     from stages.support.training import TrainingSetup, encode_pairs
 
@@ -54,6 +55,7 @@ def run(context: StageContext) -> StageResult:
         model=policy,
         ref_model=reference,
     )
+    score_labels_only(trainer, outputs=("entropy", "mean_logits"))
     metrics = support.fit(trainer, setup, check_start=rewards_are_zero(setup))
     setup.publish(trainer.model)
     metrics |= {"kto/data/rows": len(pairs), "kto/data/too_long": len(pairs) - len(kept)}

@@ -9,18 +9,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 from align.config import PPOConfig
 from align.errors import ConfigError, DivergedError
 from align.models import load as models
+from align.models.forward import trunk_of
 from align.models.pretrained import quiet
+from align.models.shared_prefix import can_share, shared_prefixes
 from align.runs.contract import StageContext
 from stages.support.training import TrainingSetup
 
@@ -103,6 +107,17 @@ def with_finite_check(trainer_class: type[Any]) -> type[Any]:
             return loss
 
     return FiniteTrainer
+
+
+@contextmanager
+def prompts_shared(trainer: Any) -> Iterator[None]:
+    """Within, a trainer over pairs computes what both responses begin with once, where it can."""
+    with ExitStack() as stack:
+        for model in (trainer.model, getattr(trainer, "ref_model", None)):
+            plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+            if plain is not None and can_share(plain, trunk := trunk_of(plain)):
+                stack.enter_context(shared_prefixes(trunk))
+        yield
 
 
 class TrackerCallback(TrainerCallback):
