@@ -27,6 +27,7 @@ from align.runs.artifacts import lock
 from align.runs.contract import Stage
 from align.runs.freshness import State, local_path
 from align.runs.runner import Command, check, command_line, exit_code_of, make, read_command
+from align.runs.threads import set_threads
 from align.runs.tracking import clock, silence_telemetry
 from stages import evaluate, report, reward, rlhf, sft
 
@@ -112,6 +113,7 @@ def preload(names: Iterable[str]) -> None:
 def in_child(stage: Stage, command: Command, state: State) -> int:
     """Run a stage in a forked child and return its exit code; stop signals are passed on."""
     silence_telemetry()
+    set_threads(command.recipe.model.threads)  # before torch is there
     preload(each.name for each in needed(command.recipe))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -8,7 +8,6 @@ stopped by a signal. Nothing is published then, and what was published before st
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from align.runs.hashing import HashCache
 from align.runs.manifest import Handoff, Manifest
 from align.config.recipe import load_recipe, split_override
 from align.runs.signals import STOP, Stopped
+from align.runs.threads import set_threads
 from align.runs.tracking import METRICS_FILE, Tracker, WandbMirror, clock, silence_telemetry
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
@@ -166,7 +166,7 @@ def check(stage: Stage, command: Command) -> State:
 def make(stage: Stage, command: Command, state: State) -> Artifact:
     """Run a stage in a private folder and publish what it left there."""
     silence_telemetry()
-    _set_threads(command.recipe.model.threads)
+    set_threads(command.recipe.model.threads)
     start = time.monotonic()
     for parent in state.parents.values():
         read_artifact(parent.path)  # every byte, now that it is about to be used
@@ -265,14 +265,6 @@ def _keep_metrics(work: Path, place: Path) -> None:
     if (work / METRICS_FILE).is_file() and (work / METRICS_FILE).stat().st_size:
         place.parent.mkdir(exist_ok=True)
         shutil.copyfile(work / METRICS_FILE, place)
-
-
-def _set_threads(threads: int) -> None:
-    torch: Any = sys.modules.get("torch")
-    if torch is None:  # not imported yet, and perhaps never needed: torch reads this when it is
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-    else:
-        torch.set_num_threads(threads)
 
 
 def _device(recipe: Recipe) -> str:

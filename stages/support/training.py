@@ -20,6 +20,7 @@ from align.data import Preference, chat
 from align.errors import DataError
 from align.models import load as models
 from align.models.adapters import check_targets
+from align.runs import threads
 from align.runs.contract import StageContext
 from align.runs.hashing import HashCache, path_hash, value_hash
 
@@ -84,6 +85,8 @@ class TrainingSetup:
         path, revision = (str(parent.model), None) if parent else (model.path, model.revision)
         tokenizer = models.load_tokenizer(path, revision=revision)
         device = models.find_device(model.device)
+        if device.type == "cpu" and (line := threads.advice(model.threads)) is not None:
+            context.tracker.note(line)
         return cls(context, section_name, path, revision, device, tokenizer)
 
     def load(self, task: models.Task = "causal") -> PreTrainedModel:
