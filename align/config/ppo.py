@@ -110,6 +110,20 @@ class PPOConfig(Section):
         """Episodes of one optimiser step."""
         return self.rollout_batch_size // self.minibatches
 
+    @property
+    def policy_loss(self) -> dict[str, Any]:
+        """What the recipe says to `ppo_policy_loss` (align/maths/losses.py), by argument."""
+        return {"clip_range": self.clip_range, "dual_clip": self.dual_clip}
+
+    def value_loss(self, returns_std: float) -> dict[str, Any]:
+        """What the recipe says to `ppo_value_loss`, by argument, in units of the return.
+
+        A bound is set as a share of the standard deviation of the rollout's returns: in absolute
+        units one setting would bind or not by the reward's scale.
+        """
+        bound = self.value_clip_range
+        return {"value_clip_range": None if bound is None else bound * returns_std}
+
     @field_validator("reward_model", mode="before")
     @classmethod
     def _bare_path(cls, value: Any) -> Any:

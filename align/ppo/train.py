@@ -217,9 +217,7 @@ def update(
     With early_stop_kl they end after the step whose minibatch finds the policy further from the one
     that sampled.
     """
-    reach = config.value_clip_range
-    if reach is not None:
-        reach *= masked_var(rollout.returns, rollout.response_mask).sqrt().item()
+    std = masked_var(rollout.returns, rollout.response_mask).sqrt().item()
     steps: list[dict[str, float]] = []
     for _ in range(config.epochs):
         # Drawn on the CPU, wherever the models are: a seed deals the same minibatches everywhere.
@@ -227,7 +225,7 @@ def update(
         for rows in order.split(len(rollout) // config.minibatches):
             minibatch = rollout.select(rows)
             optimisers.zero_grad()
-            accumulate(roles, minibatch, optimisers, config, train_policy=train_policy, reach=reach)
+            accumulate(roles, minibatch, optimisers, config, train_policy=train_policy, std=std)
             steps.append(optimisers.step(train_policy=train_policy))
             if steps[-1].get("ppo/policy/kl_old_new", 0.0) > (config.early_stop_kl or math.inf):
                 return steps
@@ -241,12 +239,11 @@ def accumulate(
     config: PPOConfig,
     *,
     train_policy: bool,
-    reach: float | None,
+    std: float,
 ) -> None:
     """Losses and gradients of the mean over all tokens of the minibatch, however it is cut.
 
-    `reach` is how far a value may move, None without end: a share of the standard deviation of the
-    rollout's returns, as in absolute units one setting would bind or not by the reward's scale.
+    `std` is that of the rollout's returns: what bounds the value loss is a share of it.
     """
     # The minibatch's own count: a mean of the micro-batches' means would favour short responses.
     denominator = minibatch.response_mask.sum()
@@ -261,8 +258,7 @@ def accumulate(
                     part.old_logprobs,
                     part.advantages,
                     mask,
-                    clip_range=config.clip_range,
-                    dual_clip=config.dual_clip,
+                    **config.policy_loss,
                     denominator=denominator,
                 )
             )
@@ -273,7 +269,7 @@ def accumulate(
                 part.old_values,
                 part.returns,
                 mask,
-                value_clip_range=reach,
+                **config.value_loss(std),
                 denominator=denominator,
             )
         )
