@@ -125,7 +125,9 @@ def value_head(reward_head: nn.Linear, *, mean: float, std: float) -> nn.Linear:
 
 def zero_head(model: PreTrainedModel) -> nn.Linear:
     """A critic's head for the model's trunk that says 0 of every state, and can learn."""
-    head = nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device)
+    # As wide as what the model's own head reads: OPT may project its states before it.
+    width = model.get_output_embeddings().weight.shape[-1]
+    head = nn.Linear(width, 1, device=model.device)
     nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
     return head
 

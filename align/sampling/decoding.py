@@ -1,14 +1,17 @@
 """Feeding a language model token by token: a cache that is written in place, on CUDA as one graph.
 
-    Decoding         each step attends to the columns that are there
+    Decoding         each step attends to the columns that are there; any decoder whose cache is
+                     transformers' own: windows, recurrent states, hybrids
     StaticDecoding   the same numbers in shapes that never change, so that CUDA can record a step
-                     and replay it: of a small model's step, launching its kernels is the most part
+                     and replay it: of a small model's step, launching its kernels is the most part;
+                     full attention only
 
 Shapes: b = rows, p = prompt width, c = columns a cache has room for, v = vocabulary.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
@@ -19,6 +22,8 @@ from transformers.cache_utils import DynamicLayer
 
 from align.maths.masks import position_ids
 
+RECURRENT = "cache_params"
+"""What models without any attention (Mamba) call their cache."""
 WARM_STEPS = 2  # eager steps before one is recorded: libraries allocate what they need
 
 
@@ -33,45 +38,58 @@ class Decoding:
         """Feed the prompts, ids and mask [b / copies, p], for `room` more tokens; sets `logits`."""
         self.model, self.width = model, ids.shape[1]
         self.cache = self._cache(self.width + room)
+        self.cache_name = cache_argument(model)
         positions = position_ids(mask)
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        logits = self._feed(ids, mask.long(), positions)
+        rows = torch.arange(len(ids), device=ids.device).repeat_interleave(copies)
+        self.logits, self.positions = logits[rows], positions[rows, -1:]
+        self.mask = torch.nn.functional.pad(mask, (0, room), value=True)[rows]
         if copies > 1:
-            self.cache.batch_repeat_interleave(copies)
-        self.logits, self.positions = (
-            each.repeat_interleave(copies, dim=0) for each in (logits, positions[:, -1:])
-        )
-        mask = torch.nn.functional.pad(mask, (0, room), value=True)
-        self.mask = mask.repeat_interleave(copies, dim=0)
+            self._select(rows)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row, [b]; logits of the next one, [b, v]."""
         self.width += 1
         self.positions = self.positions + 1
-        return self.model(
-            input_ids=tokens[:, None],
-            attention_mask=self.mask[:, : self.width].long(),
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits[:, -1]
+        # Mamba multiplies its input by the mask, and would broadcast a mask of another width; and
+        # a drawn token is never padding.
+        mask = None if self.cache_name == RECURRENT else self.mask[:, : self.width].long()
+        return self._feed(tokens[:, None], mask, self.positions)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
-        self.cache.batch_select_indices(rows)
+        self._select(rows)
         self.mask, self.positions = self.mask[rows], self.positions[rows]
 
+    def _feed(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+        """Logits after the last column, [b, v]."""
+        logits: Tensor = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+            **{self.cache_name: self.cache},
+        ).logits
+        return logits[:, -1]
+
+    def _select(self, rows: Tensor) -> None:
+        """The cache of these rows, each as often as it is named.
+
+        Beam search asks every kind of layer for this; `batch_select_indices` and
+        `batch_repeat_interleave` are lacking in recurrent layers, and in layers that hold keys and
+        a recurrent state they leave the state as it was.
+        """
+        self.cache.reorder_cache(rows)  # type: ignore[arg-type]  # any integer tensor does
+
     def _cache(self, capacity: int) -> Cache:
-        if full_attention(self.model):
-            depth = self.model.config.num_hidden_layers
-            return Cache(layers=[GrowingLayer(capacity) for _ in range(depth)])
-        return DynamicCache(config=self.model.config)
+        """What the config asks for; a layer that holds all of the past is written in place."""
+        cache = DynamicCache(config=self.model.config)
+        cache.layers = [
+            GrowingLayer(capacity) if type(layer) is DynamicLayer else layer
+            for layer in cache.layers
+        ]
+        return cache
 
 
 class StaticDecoding(Decoding):
@@ -119,13 +137,7 @@ class StaticDecoding(Decoding):
         """The step, as operations on tensors that stay where they are."""
         self.mask.index_fill_(-1, self.slot, True)
         self.positions.add_(1)
-        logits = self.model(
-            input_ids=self.tokens,
-            attention_mask=self.mask,
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits[:, -1]
+        logits = self._feed(self.tokens, self.mask, self.positions)
         self.slot.add_(1)
         return logits
 
@@ -142,7 +154,7 @@ class StaticDecoding(Decoding):
             self.graph = graph
 
     def _cache(self, capacity: int) -> Cache:
-        depth = self.model.config.num_hidden_layers
+        depth = len(DynamicCache(config=self.model.config).layers)
         self.layers = [StaticLayer(capacity) for _ in range(depth)]
         return Cache(layers=[*self.layers])
 
@@ -196,6 +208,17 @@ def decoding_for(model: PreTrainedModel) -> type[Decoding]:
 
 
 def full_attention(model: PreTrainedModel) -> bool:
-    """Whether every layer sees all of the past: no window, no state instead of a cache."""
-    layer_types = getattr(model.config, "layer_types", None) or ["full_attention"]
-    return set(layer_types) == {"full_attention"}
+    """Whether every layer sees all of the past, by keys and values and a mask that it is given.
+
+    transformers derives the layers of a cache from the config: `layer_types`, or `sliding_window`
+    and `attention_chunk_size` where it has none. ALiBi is computed from a mask in two dimensions.
+    """
+    layers = DynamicCache(config=model.config).layers
+    alibi = getattr(model.config.get_text_config(), "alibi", False)
+    return not alibi and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """What the model calls its cache: Mamba's parameter has a name of its own."""
+    known = inspect.signature(model.forward).parameters
+    return RECURRENT if RECURRENT in known else "past_key_values"

@@ -20,7 +20,7 @@ from align.models.forward import (
     value_head,
     zero_head,
 )
-from tests import tiny, tiny_roles
+from tests import architectures, tiny, tiny_roles
 
 BUILDS = [tiny.llama, tiny.gpt2]
 
@@ -123,6 +123,28 @@ def test_a_batch_reads_as_each_sequence_does_alone(build):
             torch.testing.assert_close(scores[row], scorer.score(states[-1])[0], **close)
 
 
+@pytest.mark.parametrize(
+    "kind", ["mamba", "mamba2", "jamba", "falcon_h1", "qwen3_5", "lfm2", "gemma3", "mistral"]
+)
+def test_padding_after_a_row_is_not_seen_by_states_windows_or_wrapped_decoders(kind):
+    """Fed without a mask, each row as alone; padding that is not last would change a state."""
+    model, batch = architectures.build(kind), tiny_roles.sequences()
+    with torch.no_grad():
+        found = policy_forward(model, batch).logits.split(batch.response_mask.sum(1).tolist())
+        for row, logits in enumerate(found):
+            ids = batch.input_ids[row][batch.attention_mask[row]][None]
+            alone = model(input_ids=ids, use_cache=False).logits[0, -len(logits) - 1 : -1]
+            torch.testing.assert_close(logits, alone, rtol=1e-5, atol=2e-5)
+
+
+def test_a_zero_head_is_as_wide_as_what_the_models_head_reads():
+    """OPT-350m projects its states before its head, here from 32 to 16 numbers."""
+    config = {"word_embed_proj_dim": 16, "ffn_dim": 64, "max_position_embeddings": 64}
+    model = architectures.build("opt", **config)
+    batch = tiny_roles.sequences()
+    assert not values_of(trunk_of(model), zero_head(model), batch).any()
+
+
 @pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("pads", [0, 1, 5])
 def test_padding_on_either_side_changes_nothing(build, pads):
@@ -177,7 +199,7 @@ def test_the_critic_starts_as_the_normalised_reward_model_or_at_zero():
     scorer = tiny_roles.reward_model()
     batch, trunk = tiny_roles.sequences(), trunk_of(scorer)
     copied = value_head(scorer.score, mean=0.3, std=1.7)
-    zero = zero_head(scorer)
+    zero = zero_head(tiny.llama())
     with torch.no_grad():
         score = final_scores(trunk, scorer.score, batch)
         value = final_scores(trunk, copied, batch)

@@ -10,7 +10,7 @@ import torch
 
 from align.sampling.decoding import Decoding, StaticDecoding, decoding_for
 from align.sampling.sampler import ModelSampler
-from tests import tiny
+from tests import architectures, tiny
 
 PROMPTS = [[5, 9, 40], [7], [8, 200, 31, 4, 90, 3], [11, 12], [60, 61, 62, 63, 64]] * 3
 MODELS = [tiny.llama, tiny.gpt2]
@@ -134,12 +134,33 @@ def test_where_nothing_can_be_recorded_decoding_goes_on(monkeypatch):
     assert_same(samples, expected)
 
 
-def test_fixed_shapes_are_for_cuda_and_plain_attention():
-    def chosen(device, attention="sdpa", layer_types=None):
-        config = SimpleNamespace(_attn_implementation=attention, layer_types=layer_types)
-        return decoding_for(SimpleNamespace(device=torch.device(device), config=config))
+def on(device, config, attention="sdpa"):
+    """What `decoding_for` reads of a model."""
+    config._attn_implementation = attention
+    return SimpleNamespace(device=torch.device(device), config=config)
 
-    assert chosen("cuda") is chosen("cuda", layer_types=["full_attention"]) is StaticDecoding
-    assert chosen("cpu") is Decoding
-    assert chosen("cuda", attention="eager") is Decoding
-    assert chosen("cuda", layer_types=["full_attention", "sliding_attention"]) is Decoding
+
+def test_fixed_shapes_are_for_cuda_and_attention_that_takes_a_mask_as_it_is():
+    config = tiny.llama().config
+    assert decoding_for(on("cuda", config)) is StaticDecoding
+    assert decoding_for(on("cpu", config)) is Decoding
+    assert decoding_for(on("cuda", config, attention="eager")) is Decoding
+
+
+@pytest.mark.parametrize(
+    "kind", ["mistral", "mixtral", "phi3", "starcoder2", "gemma2", "gemma3", "llama4_text"]
+)
+def test_a_window_is_seen_with_layer_types_or_without(kind):
+    """Mistral, Mixtral, Phi-3 and Starcoder 2 name `sliding_window` alone; .5 to 5 nats off."""
+    assert decoding_for(on("cuda", architectures.config(kind))) is Decoding
+
+
+def test_a_window_that_is_switched_off_is_none():
+    config = architectures.config("mistral")
+    config.sliding_window = None
+    assert decoding_for(on("cuda", config)) is StaticDecoding
+
+
+@pytest.mark.parametrize("kind", ["falcon", "mamba2", "qwen3_5", "jamba"])
+def test_alibi_and_recurrent_states_are_not_for_fixed_shapes(kind):
+    assert decoding_for(on("cuda", architectures.config(kind))) is Decoding
