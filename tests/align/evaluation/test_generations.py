@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 
@@ -95,6 +96,23 @@ def test_kl_does_not_depend_on_how_much_is_computed_at_once(
     assert np.array(pieces) == pytest.approx(np.array(whole), rel=1e-4)
     itself = kl_to_reference(policy, policy, PROMPTS, answers, settings())
     assert np.array(itself) == pytest.approx(np.zeros((2, 5)), abs=1e-6)
+
+
+def test_kl_of_weights_in_bfloat16_is_that_of_the_same_weights_in_float32() -> None:
+    """A nudge of 3e-4 is 4e-4 nats an answer; passes in bfloat16 would say 1.4e-3."""
+    policy = tiny.llama(3).bfloat16()
+    reference = copy.deepcopy(policy)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight += 3e-4 * torch.randn(weight.shape, generator=generator)
+    in_full = [copy.deepcopy(model).float() for model in (policy, reference)]
+    chosen = settings(max_new_tokens=12)
+    answers = answer(in_full[0], PROMPTS, chosen, temperature=1.0, samples=5)
+    expected = kl_to_reference(*in_full, PROMPTS, answers, chosen)
+    measured = kl_to_reference(policy, reference, PROMPTS, answers, chosen)
+    assert np.array(measured) == pytest.approx(np.array(expected), rel=1e-4)
+    assert policy.dtype == reference.dtype == torch.bfloat16
 
 
 def test_each_prompt_gets_its_samples_and_greedy_repeats_itself(
