@@ -110,6 +110,22 @@ def preload(names: Iterable[str]) -> None:
         importlib.import_module(module)
 
 
+def check_model(recipe: Recipe) -> None:
+    """Refuse a base model that a stage of this run could not use, before the first one trains."""
+    from align.models.load import load_tokenizer
+    from align.sampling.self_check import check_fit
+
+    stages = needed(recipe)
+    prompts = {
+        name: [row.messages for row in load_prompts(source)]
+        for stage in stages
+        for name, source in stage.data(recipe).items()
+        if name in ("prompts", "evaluation") and source and local_path(name, source) is not None
+    }
+    tokenizer = load_tokenizer(recipe.model.path, revision=recipe.model.revision)
+    check_fit(tokenizer, recipe, [stage.name for stage in stages], prompts=prompts)
+
+
 def in_child(stage: Stage, command: Command, state: State) -> int:
     """Run a stage in a forked child and return its exit code; stop signals are passed on."""
     silence_telemetry()
@@ -155,6 +171,8 @@ def _child(stage: Stage, command: Command, state: State) -> int:
 
 
 def _made(stage: Stage, command: Command, state: State) -> int:
+    if stage is sft.STAGE:
+        check_model(command.recipe)
     make(stage, command, state)
     return 0
 

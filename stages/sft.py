@@ -11,6 +11,7 @@ from align.config import DataSource, Recipe
 from align.data import load_instructions
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
+from stages.support.reward_source import stages_ahead
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -26,13 +27,19 @@ def run(context: StageContext) -> StageResult:
     from trl import SFTConfig, SFTTrainer
 
     from align.data import chat
+    from align.sampling.self_check import check_fit, check_sampler
     from stages.support import trl as support
     from stages.support.compact_head import IGNORED, score_labels_only
     from stages.support.training import TrainingSetup, within
 
-    # 2. Encode: every answer counts once, the prompt never.
+    # 2. Check the model: what is wrong with it is told before anything is trained.
     setup = TrainingSetup.of(context, "sft")
     chat.check_rows(setup.tokenizer, rows)
+    check_fit(setup.tokenizer, context.recipe, stages_ahead(context.recipe))
+    model = setup.load()
+    check_sampler(model)
+
+    # 3. Encode: every answer counts once, the prompt never.
     encoded = [pair for row in rows for pair in chat.encode_answers(setup.tokenizer, row.messages)]
     kept = within(encoded, lambda pair: len(pair[0]), setup.max_length, "instructions")
     examples = [
@@ -46,15 +53,13 @@ def run(context: StageContext) -> StageResult:
         for ids, mask in kept
     ]
 
-    # 3. Train and publish.
+    # 4. Train and publish.
     packing = bool(context.recipe.sft.trainer.get("packing"))
     fixed = {
         "dataset_kwargs": {"skip_prepare_dataset": not packing},
         "max_length": setup.max_length if packing else None,
     }
-    trainer = support.trainer(
-        SFTTrainer, SFTConfig, setup, examples, fixed=fixed, model=setup.load()
-    )
+    trainer = support.trainer(SFTTrainer, SFTConfig, setup, examples, fixed=fixed, model=model)
     score_labels_only(trainer, outputs=("entropy", "is_top1"))
     metrics = support.fit(trainer, setup)
     setup.publish(trainer.model)

@@ -22,6 +22,12 @@ def parents(recipe: Recipe) -> tuple[str, ...]:
     return ("sft",) if recipe.ppo.reward_model is not None else ("sft", "reward")
 
 
+def stages_ahead(recipe: Recipe) -> list[str]:
+    """SFT, and the reward stage where the recipe has data for it and names no other judge."""
+    reward = "reward" in parents(recipe) and "reward" not in recipe.parents
+    return ["sft", "reward"] if reward and recipe.data.preferences is not None else ["sft"]
+
+
 def external_models(recipe: Recipe) -> dict[str, ModelSource]:
     """The reward model that the recipe names, by its key."""
     model = recipe.ppo.reward_model

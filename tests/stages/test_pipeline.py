@@ -335,6 +335,15 @@ def test_a_prompt_that_the_template_refuses_is_told_before_sft(tmp_path):
     assert not (tmp_path / "runs" / "r" / "sft").exists()
 
 
+def test_a_model_that_a_later_stage_could_not_use_is_told_before_sft(tmp_path):
+    lay_out(tmp_path)
+    code, _, errors, _ = call(tmp_path, "pipeline", "dpo.max_length=300")
+    assert code == 2
+    told = "error: dpo.max_length=300 is more than the 256 positions of 'base'; set dpo.max_length"
+    assert errors.strip() == f"{told}=256"
+    assert not (tmp_path / "runs" / "r" / "sft").exists()
+
+
 def test_two_tokenizers_that_differ_are_refused(finished):
     folder, _ = finished
     path = folder / "runs" / "r" / "reward" / "manifest.json"
