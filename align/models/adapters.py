@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.lora import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -108,7 +109,11 @@ def merged(model: PeftModel) -> Iterator[None]:
     adapter would be rounded away, and the sampler runs with the adapter beside the base instead.
     """
     layers: list[Any] = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
-    weights = [layer.get_base_layer().weight for layer in layers]
+    # The experts of a mixture are one parameter of a module that has no `weight`.
+    weights = [
+        layer.get_param() if isinstance(layer, ParamWrapper) else layer.get_base_layer().weight
+        for layer in layers
+    ]
     if any(weight.dtype != torch.float32 for weight in weights):
         yield
         return

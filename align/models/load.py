@@ -85,6 +85,11 @@ def load_causal_lm(
         AutoModelForCausalLM, path, revision=revision, dtype=find_dtype(dtype, device)
     )
     refuse_unread(path, info)
+    text_config = model.config.get_text_config()
+    if hasattr(text_config, "output_router_logits"):
+        # TRL asks for the router's loss call by call, and leaves this on in the config it saves; a
+        # step with a cache would then compute that loss over a mask of another width, and fail.
+        text_config.output_router_logits = False
     return _placed(model, device)
 
 

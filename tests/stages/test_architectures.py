@@ -8,7 +8,7 @@ import math
 import pytest
 
 from tests import architectures
-from tests.stages.world import LORA, World, rows
+from tests.stages.world import World, rows
 
 KINDS = ["llama", "qwen3", "qwen3_moe", "qwen3_5", "gemma2", "gemma3", "mistral", "phi3"]
 KINDS += ["gpt2", "olmo2"]
@@ -22,7 +22,7 @@ def world(folder, kind: str, *, lora: bool = False) -> World:
     made.recipe["data"]["evaluation"] = made.write("evaluation.jsonl", rows(32)[20:])
     if lora:
         for stage in ("sft", "reward", "dpo", "ppo"):
-            made.recipe[stage]["lora"] = LORA
+            made.recipe[stage]["lora"] = {"r": 4, "alpha": 8}
     return made
 
 

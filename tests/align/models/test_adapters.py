@@ -1,16 +1,19 @@
-"""Adapters on what cannot carry one are refused in a line, before anything is trained."""
+"""What cannot carry an adapter is refused in a line; one that is folded in computes the same."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from align.config import LoraSection
 from align.errors import ConfigError
 from align.models import load as models
-from align.models.adapters import check_targets
-from tests import tiny
+from align.models.adapters import base_of, check_targets, merged
+from tests import architectures, tiny, tiny_roles
+
+IDS = torch.arange(2, 20)[None]
 
 
 def untied():
@@ -54,3 +57,23 @@ def test_a_head_of_its_own_carries_an_adapter_and_is_published_as_it_was_trained
 def test_the_remedy_names_the_layers_of_the_architecture():
     with pytest.raises(ConfigError, match="name some of c_attn, c_fc, c_proj, or use all-linear"):
         check_targets(tiny.gpt2(), LoraSection(targets=["q_proj"]), key="dpo.lora")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3_moe", "qwen3_5"])
+def test_the_folded_policy_is_the_policy_and_is_taken_out_again(kind):
+    """Experts too, which are one parameter of three dimensions in a module without `weight`."""
+    model = get_peft_model(architectures.build(kind), tiny_roles.lora()).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        base = model(input_ids=IDS).logits
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.05, generator=generator)
+        beside = model(input_ids=IDS).logits
+        with merged(model):
+            folded = base_of(model)(input_ids=IDS).logits
+        with model.disable_adapter():
+            after = model(input_ids=IDS).logits
+    assert (beside - base).abs().max() > 0.01
+    torch.testing.assert_close(folded, beside, rtol=0, atol=1e-4)
+    torch.testing.assert_close(after, base, rtol=0, atol=1e-5)

@@ -17,7 +17,8 @@ from align.errors import ConfigError
 from align.maths.losses import bradley_terry_loss
 from align.models import load as models
 from align.runs.artifacts import RETRYABLE
-from tests import tiny
+from align.sampling.self_check import sampler_gap
+from tests import architectures, tiny
 
 CPU = torch.device("cpu")
 LORA = LoraSection(r=4, alpha=8.0, dropout=0.1)
@@ -352,3 +353,14 @@ def test_cuda_where_there_is_none_is_refused():
         with pytest.raises(ConfigError, match="device=cuda"):
             models.find_device("cuda")
         assert models.find_device("auto") == CPU
+
+
+def test_a_router_loss_left_on_in_a_config_is_not_computed_while_sampling(tmp_path):
+    """TRL saves `output_router_logits: true` with a mixture of experts that it trained."""
+    model = architectures.build("qwen3_moe", output_router_logits=True)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        sampler_gap(model)
+    loaded = models.load_causal_lm(tmp_path, device=torch.device("cpu"))
+    with torch.inference_mode():
+        assert sampler_gap(loaded) < 1e-4
