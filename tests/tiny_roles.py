@@ -11,13 +11,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from align.config import PPOConfig
+from align.data import EncodedPrompt
 from align.maths.timeline import Sequences
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.sampling.sampler import Sample, collate
 from tests import tiny
 
 PAD, STOPS = 0, list(range(1, 30))  # with 29 of 300 tokens stopping, lengths are ragged
-PROMPTS = [[5, 9, 40], [7], [8, 200, 31, 4, 90, 3], [11, 12], [60, 1, 62, 1, 64], [90, 91]]
+IDS = [[5, 9, 40], [7], [8, 200, 31, 4, 90, 3], [11, 12], [60, 1, 62, 1, 64], [90, 91]]
+PROMPTS = [EncodedPrompt(ids) for ids in IDS]
 Build = Callable[..., PreTrainedModel]
 
 
@@ -82,7 +84,7 @@ def sequences(lengths: tuple[int, ...] = (5, 1, 3), *, pad_id: int = PAD, stop: 
     generator = torch.Generator().manual_seed(0)
     responses = [torch.randint(30, 300, (n,), generator=generator).tolist() for n in lengths]
     samples = [Sample([*r[:-1], stop], True, [0.0] * len(r)) for r in responses]
-    return collate(PROMPTS[: len(lengths)], samples, pad_id=pad_id)
+    return collate(IDS[: len(lengths)], samples, pad_id=pad_id)
 
 
 def widened(batch: Sequences, *, left: int = 0, right: int = 0, token: int = PAD) -> Sequences:
@@ -92,6 +94,7 @@ def widened(batch: Sequences, *, left: int = 0, right: int = 0, token: int = PAD
         pad(batch.input_ids, (left, right), value=token),
         pad(batch.attention_mask, (left, right), value=False),
         pad(batch.response_mask, (0, right), value=False),
+        batch.prompts,
     )
 
 

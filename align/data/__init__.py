@@ -7,9 +7,10 @@ from align.data.load import (
     prompt_key,
     with_unseen_prompts,
 )
-from align.data.rows import Instruction, Preference, Prompt
+from align.data.rows import EncodedPrompt, Instruction, Preference, Prompt
 
 __all__ = [
+    "EncodedPrompt",
     "Instruction",
     "Preference",
     "Prompt",

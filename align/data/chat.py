@@ -35,7 +35,7 @@ from align.data.rendering import (
     vocabulary_key,
     writes_date,
 )
-from align.data.rows import Instruction, Message, Preference, Prompt
+from align.data.rows import EncodedPrompt, Instruction, Message, Preference, Prompt
 from align.errors import ConfigError, DataError
 
 _PROBE = "probe"
@@ -44,6 +44,15 @@ _PROBE = "probe"
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Ids:
     """Encode a conversation up to the point where the assistant speaks next."""
     return encode_text(tokenizer, render(tokenizer, messages, generation_prompt=True))
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Prompt]
+) -> list[EncodedPrompt]:
+    """Each row as the record that goes from here to the score."""
+    return [
+        EncodedPrompt(prompt_ids(tokenizer, row.messages), row.messages, row.checks) for row in rows
+    ]
 
 
 def response_ids(

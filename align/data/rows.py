@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`"""
@@ -53,3 +54,14 @@ class Prompt:
     @property
     def prompt(self) -> list[Message]:
         return self.messages
+
+
+class EncodedPrompt(NamedTuple):
+    """A prompt as one record from the data to the score: what the policy reads, and what that is.
+
+    Token ids are never read back into messages, nor looked up: equal ids may be unlike messages.
+    """
+
+    ids: list[int]
+    messages: Sequence[Message] = ()
+    checks: Sequence[dict[str, Any]] = ()

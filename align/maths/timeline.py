@@ -24,8 +24,8 @@ last True of attention_mask: at the stop token, whether or not its id is also th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
@@ -39,6 +39,7 @@ class Sequences:
     input_ids: Tensor  # int [b, p + r]
     attention_mask: Tensor  # bool [b, p + r]
     response_mask: Tensor  # bool [b, r]
+    prompts: tuple[Any, ...] = ()  # the records that the rows' prompts come from, where they matter
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
@@ -70,7 +71,7 @@ class Sequences:
         last = last_index(self.attention_mask)
         ids = self.input_ids.clone()
         ids[rows, last[rows]] = token
-        return Sequences(ids, self.attention_mask, self.response_mask)
+        return replace(self, input_ids=ids)
 
     @property
     def position_ids(self) -> Tensor:
@@ -108,6 +109,7 @@ class Sequences:
             self.input_ids[rows, left:right],
             attention_mask[:, left:right],
             response_mask[:, :width],
+            tuple(self.prompts[row] for row in rows.tolist()) if self.prompts else (),
         )
 
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from align.config import PPOConfig
-from align.data import Prompt, prompt_key
+from align.data import EncodedPrompt, Prompt, prompt_key
 from align.ppo.roles import Roles
 from align.ppo.samplers import SAMPLING_BATCH
 from align.ppo.train import score
-from align.sampling.sampler import ModelSampler, collate
-from align.scoring.rules import Check, check_checks, judge
+from align.sampling.sampler import ModelSampler, collate_prompts
+from align.scoring.rules import check_checks, judge
 
 LARGEST_SHARE = 10
 """At most one prompt in so many is held back."""
@@ -54,26 +54,19 @@ def hold_back(rows: Sequence[Prompt], count: int) -> tuple[list[Prompt], list[Pr
     return sides
 
 
-class Question(NamedTuple):
-    """A prompt of the probe."""
-
-    ids: list[int]
-    checks: Sequence[Check]
-
-
 class GoldProbe:
     """The policy's greedy answers to the same prompts, judged every `probe_every` iterations."""
 
     def __init__(
         self,
         roles: Roles,
-        questions: Sequence[Question],
+        prompts: Sequence[EncodedPrompt],
         config: PPOConfig,
         *,
         decode: Callable[[Sequence[int]], str],
     ) -> None:
         """`decode` turns the tokens of a response, without its stop token, into its text."""
-        self.roles, self.questions, self.config, self.decode = roles, questions, config, decode
+        self.roles, self.prompts, self.config, self.decode = roles, prompts, config, decode
         self.best: tuple[list[float], list[float]] | None = None
         """Gold and reward per prompt of the probe with the best gold."""
 
@@ -105,7 +98,7 @@ class GoldProbe:
     @torch.no_grad()
     def _answers(self) -> tuple[list[float], list[float]]:
         """Gold and reward of a greedy answer to each prompt."""
-        roles, prompts = self.roles, [question.ids for question in self.questions]
+        roles, ids = self.roles, [prompt.ids for prompt in self.prompts]
         with roles.sampling() as model:
             sampler = ModelSampler(
                 model,
@@ -116,11 +109,11 @@ class GoldProbe:
                 batch_size=SAMPLING_BATCH,
             )
             # A generator of its own: the responses that training samples must not notice.
-            samples = sampler.sample(prompts, generator=torch.Generator())
-        sequences = collate(prompts, samples, pad_id=roles.pad_id, device=roles.device)
+            samples = sampler.sample(ids, generator=torch.Generator())
+        sequences = collate_prompts(self.prompts, samples, pad_id=roles.pad_id, device=roles.device)
         scores, _ = score(roles, samples, sequences, self.config)
         gold = [
-            judge(self.decode(sample.content), question.checks)
-            for sample, question in zip(samples, self.questions, strict=True)
+            judge(self.decode(sample.content), prompt.checks)
+            for sample, prompt in zip(samples, self.prompts, strict=True)
         ]
         return gold, scores.tolist()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from align.config import PPOConfig
+from align.data import EncodedPrompt
 from align.ppo.optimiser import Optimiser, Optimisers
 from align.ppo.roles import Roles
 from align.runs.checkpoints import Saved
@@ -45,7 +46,7 @@ class TrainState:
         return cls(Optimisers.of(roles, config), generator, config.kl_coef)
 
 
-def draw(prompts: Sequence[list[int]], size: int, state: TrainState) -> list[list[int]]:
+def draw(prompts: Sequence[EncodedPrompt], size: int, state: TrainState) -> list[EncodedPrompt]:
     """The next `size` prompts: every prompt comes once before any comes again."""
     while len(state.waiting) < size:
         state.waiting += torch.randperm(len(prompts), generator=state.generator).tolist()

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from align.config import PPOConfig
+from align.data import EncodedPrompt
 from align.maths.advantages import gae, kl_shaped_rewards, missing_eos
 from align.maths.kl import adaptive_kl_coef
 from align.maths.losses import ppo_policy_loss, ppo_value_loss
@@ -42,12 +43,12 @@ from align.ppo.roles import Roles
 from align.ppo.samplers import SamplerOf, sampler_for
 from align.ppo.state import TrainState, capture, draw, restore
 from align.runs.checkpoints import Checkpoints
-from align.sampling.sampler import Sample, collate
+from align.sampling.sampler import Sample, collate_prompts
 
 
 def train(
     roles: Roles,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[EncodedPrompt],
     config: PPOConfig,
     *,
     tracker: MetricsLog,
@@ -107,7 +108,7 @@ def train(
 @torch.no_grad()
 def sample(
     roles: Roles,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[EncodedPrompt],
     config: PPOConfig,
     *,
     generator: torch.Generator,
@@ -116,10 +117,10 @@ def sample(
     """The policy's responses to each prompt, those to one prompt side by side."""
     sampler_of, each = sampler_of or sampler_for(roles, config), config.responses_per_prompt
     with roles.sampling() as model:
-        sampler = sampler_of(model)
-        samples = sampler.sample(prompts, generator=generator, responses_per_prompt=each)
+        ids = [prompt.ids for prompt in prompts]
+        samples = sampler_of(model).sample(ids, generator=generator, responses_per_prompt=each)
     asked = [prompt for prompt in prompts for _ in range(each)]
-    return samples, collate(asked, samples, pad_id=roles.pad_id, device=roles.device)
+    return samples, collate_prompts(asked, samples, pad_id=roles.pad_id, device=roles.device)
 
 
 # 2 ------------------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from align.data import EncodedPrompt
 from align.maths.timeline import Sequences
 from align.models.forward import apply_head
 from align.sampling.decoding import decoding_for
@@ -245,3 +247,16 @@ def collate(
         torch.cat([prompt_mask, response_mask], dim=1),
         response_mask,
     )
+
+
+def collate_prompts(
+    prompts: Sequence[EncodedPrompt],
+    samples: Sequence[Sample],
+    *,
+    pad_id: int,
+    device: torch.device | str = "cpu",
+) -> Sequences:
+    """The same, with each row's record beside it: a reward model may read its messages."""
+    ids = [prompt.ids for prompt in prompts]
+    batch = collate(ids, samples, pad_id=pad_id, device=device)
+    return replace(batch, prompts=tuple(prompts))

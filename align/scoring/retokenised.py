@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from align.data.rows import Message
 from align.maths.timeline import Sequences
 from align.scoring.text_scorer import TextScorer
 
-Conversations = Mapping[tuple[int, ...], Sequence[Message]]
-"""Prompt as the policy's token ids → its messages; no template is ever parsed back."""
-
 
 class RetokenisedScorer:
     """Scores of the policy's sequences by a reward model that reads text.
@@ -25,14 +22,9 @@ class RetokenisedScorer:
     `ppo.missing_eos` is what punishes it.
     """
 
-    def __init__(
-        self,
-        scorer: TextScorer,
-        tokenizer: PreTrainedTokenizerBase,
-        conversations: Conversations,
-    ) -> None:
+    def __init__(self, scorer: TextScorer, tokenizer: PreTrainedTokenizerBase) -> None:
         """`tokenizer`: the policy's."""
-        self.scorer, self.tokenizer, self.conversations = scorer, tokenizer, conversations
+        self.scorer, self.tokenizer = scorer, tokenizer
 
     def __call__(self, sequences: Sequences) -> Tensor:
         """Raw score of each response, float32 [b], without gradient."""
@@ -41,10 +33,7 @@ class RetokenisedScorer:
 
     def as_messages(self, sequences: Sequences) -> Iterator[list[Message]]:
         """Each sequence as the messages it stands for, the response last."""
-        prompts = sequences.input_ids[:, : sequences.prompt_width]
-        prompt_mask = sequences.attention_mask[:, : sequences.prompt_width]
-        responses, response_mask = sequences.response_ids, sequences.response_mask
-        for row in range(len(sequences)):
-            prompt = self.conversations[tuple(prompts[row][prompt_mask[row]].tolist())]
-            answer = decode(self.tokenizer, responses[row][response_mask[row]].tolist())
-            yield [*prompt, {"role": "assistant", "content": answer}]
+        rows = zip(sequences.prompts, sequences.response_ids, sequences.response_mask, strict=True)
+        for prompt, response, mask in rows:
+            answer = decode(self.tokenizer, response[mask].tolist())
+            yield [*prompt.messages, {"role": "assistant", "content": answer}]

@@ -29,9 +29,9 @@ def run(context: StageContext) -> StageResult:
     setup = TrainingSetup.of(context, "ppo")
     reward = reward_setup(setup, rows)
     trained_on, held = hold_back(reward.rows, config.probe_prompts)
-    encoded = [chat.prompt_ids(setup.tokenizer, row.messages) for row in trained_on]
+    encoded = chat.encode_prompts(setup.tokenizer, trained_on)
     longest = setup.max_length - config.max_new_tokens
-    prompts = within(encoded, len, longest, "prompts")
+    prompts = within(encoded, lambda prompt: len(prompt.ids), longest, "prompts")
     roles = build_roles(setup, reward)
     monitor = build_monitor(setup, roles, held)
     checkpoints = context.checkpoints

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from align.config import PPOConfig
-from align.data import chat
+from align.data import EncodedPrompt, chat
 from align.errors import ConfigError, DivergedError
 from align.maths.masks import position_ids
 from align.maths.timeline import Sequences
@@ -18,7 +18,7 @@ from align.models import load as models
 from align.models.forward import computing_in, final_scores, trunk_of
 from align.ppo import train as ppo
 from align.ppo.roles import Roles
-from align.sampling.sampler import Sample, collate
+from align.sampling.sampler import Sample, collate_prompts
 from stages.support.reward_setup import RewardSetup
 from stages.support.training import TrainingSetup
 
@@ -83,18 +83,27 @@ def own_scorer(setup: TrainingSetup) -> Callable[[Sequences], Tensor]:
 
 
 def reward_function(
-    scorer: Scorer, config: PPOConfig, *, pad_id: int, stop_ids: Sequence[int]
+    scorer: Scorer,
+    config: PPOConfig,
+    asked: Sequence[EncodedPrompt],
+    *,
+    pad_id: int,
+    stop_ids: Sequence[int],
 ) -> Callable[..., list[float]]:
-    """What TRL calls for the rewards of a rollout: the scores that PPO would maximise."""
+    """What TRL calls for the rewards of a rollout: the scores that PPO would maximise.
+
+    `row` is a column of TRL's data set: the place of each prompt in `asked`.
+    """
 
     def score(
-        prompts: list[Ids],
         completion_ids: list[Ids],
+        row: list[int],
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float]:
         samples = [Sample(ids, ids[-1] in stop_ids, []) for ids in completion_ids]
-        sequences = collate(prompts, samples, pad_id=pad_id, device=scorer.device)
+        prompts = [asked[place] for place in row]
+        sequences = collate_prompts(prompts, samples, pad_id=pad_id, device=scorer.device)
         scores, raw_scores = ppo.score(cast(Roles, scorer), samples, sequences, config)
         log_metric("reward/score", raw_scores.mean().item())
         return cast(list[float], scores.tolist())

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from align.config import PPOConfig
-from align.data import load_prompts
+from align.data import EncodedPrompt, load_prompts
 from align.runs.contract import StageContext, StageResult
 
 ANSWERS = {"rloo": 4, "grpo": 8}
@@ -50,11 +50,13 @@ def run_baseline(
     setup = TrainingSetup.of(context, method)
     reward = reward_setup(setup, rows)
     trained_on, held = probe.hold_back(reward.rows, config.probe_prompts)
-    encoded = [chat.prompt_ids(setup.tokenizer, row.messages) for row in trained_on]
-    prompts = within(encoded, len, setup.max_length - config.max_new_tokens, "prompts")
+    encoded = chat.encode_prompts(setup.tokenizer, trained_on)
+    longest = setup.max_length - config.max_new_tokens
+    prompts = within(encoded, lambda prompt: len(prompt.ids), longest, "prompts")
     policy, pad_id = setup.load(), setup.tokenizer.pad_token_id
     stop_ids = models.stop_ids(setup.tokenizer, policy)
     scorer = baseline.Scorer(setup, reward)
+    repeated = enough(prompts, config.rollout_batch_size)
 
     # 2. Train.
     published = policy.generation_config
@@ -63,11 +65,13 @@ def run_baseline(
         baseline.with_our_settings(trainer_class),
         config_class,
         setup,
-        [{"prompt": ids} for ids in enough(prompts, config.rollout_batch_size)],
+        [{"prompt": prompt.ids, "row": row} for row, prompt in enumerate(repeated)],
         defaults=as_in_ppo(method, config),
         fixed={"temperature": config.temperature, "max_completion_length": config.max_new_tokens},
         model=policy,
-        reward_funcs=baseline.reward_function(scorer, config, pad_id=pad_id, stop_ids=stop_ids),
+        reward_funcs=baseline.reward_function(
+            scorer, config, repeated, pad_id=pad_id, stop_ids=stop_ids
+        ),
     )
     models.disable_dropout(trainer.model)
     for model in filter(None, (policy, trainer.ref_model)):
@@ -111,7 +115,7 @@ def divisor(size: int, most: int) -> int:
     return max(n for n in range(1, min(size, most) + 1) if size % n == 0)
 
 
-def enough(prompts: Sequence[list[int]], count: int) -> list[list[int]]:
+def enough(prompts: Sequence[EncodedPrompt], count: int) -> list[EncodedPrompt]:
     """The prompts, all repeated until there are `count`: TRL leaves out what fills no rollout."""
     return list(prompts) * math.ceil(count / len(prompts))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from align.data import Instruction, Prompt, chat, load_instructions
+from align.data import Instruction, Prompt, load_instructions
 from align.errors import DataError
 from align.evaluation.evaluation_set import Score
 from align.models import load as models
@@ -38,12 +38,8 @@ def reward_setup(setup: TrainingSetup, rows: Sequence[Prompt]) -> RewardSetup:
     if model is None:
         return RewardSetup(list(rows), None, *moments(context, None))
     kept = readable(model, rows, "prompts", room=config.max_new_tokens)
-    conversations = {
-        tuple(chat.prompt_ids(setup.tokenizer, row.messages)): row.messages for row in kept
-    }
-    return RewardSetup(
-        kept, RetokenisedScorer(model, setup.tokenizer, conversations), *moments(context, model)
-    )
+    scorer = RetokenisedScorer(model, setup.tokenizer)
+    return RewardSetup(kept, scorer, *moments(context, model))
 
 
 def external_reward_model(context: StageContext) -> TextScorer | None:

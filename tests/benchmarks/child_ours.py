@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from align.config import LoraSection, PPOConfig
+from align.data import EncodedPrompt
 from align.models.load import lora_config
 from align.ppo import train as ppo
 from align.ppo.roles import SeparateRoles, SharedRoles
@@ -46,10 +47,10 @@ def put_clocks(gate: Gate) -> None:
     """Time the steps of `ppo.train` where it looks them up, and note the lengths it sampled."""
     plain_sample = ppo.sample
 
-    def sample(roles: Any, prompts: Sequence[list[int]], *args: Any, **kwargs: Any) -> Any:
+    def sample(roles: Any, prompts: Sequence[EncodedPrompt], *args: Any, **kwargs: Any) -> Any:
         samples, sequences = plain_sample(roles, prompts, *args, **kwargs)
         pairs = zip(prompts, samples, strict=True)
-        gate.lengths = [(len(prompt), len(drawn.response)) for prompt, drawn in pairs]
+        gate.lengths = [(len(prompt.ids), len(drawn.response)) for prompt, drawn in pairs]
         return samples, sequences
 
     ppo.sample = sample
@@ -88,7 +89,8 @@ def main() -> None:
     roles, config = build(shape, gate.job)
     put_clocks(gate)
     gate.wait()
-    ppo.train(roles, workload.prompts(shape), config, tracker=Gated(gate), seed=gate.job["seed"])
+    prompts = [EncodedPrompt(ids) for ids in workload.prompts(shape)]
+    ppo.train(roles, prompts, config, tracker=Gated(gate), seed=gate.job["seed"])
 
 
 if __name__ == "__main__":

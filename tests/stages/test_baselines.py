@@ -10,7 +10,7 @@ import torch
 
 from align.config import PPOConfig
 from align.config.recipe import load_recipe
-from align.data import chat
+from align.data import EncodedPrompt, chat
 from align.maths.logprobs import sequence_logprobs, token_logprobs
 from align.models.forward import policy_forward
 from align.ppo import train as ppo
@@ -146,9 +146,9 @@ def test_the_rule_for_answers_without_a_stop_token_is_that_of_ppo(world, monkeyp
 def test_a_baseline_scores_a_finished_answer_at_the_stop_token_that_ppo_does():
     roles = tiny_roles.separate(stop_ids=[STOP, 2], reward_stop_id=STOP)
     reward = baseline_trainers.reward_function(
-        roles, tiny_roles.config(), pad_id=0, stop_ids=[STOP, 2]
+        roles, tiny_roles.config(), [EncodedPrompt([5, 9])], pad_id=0, stop_ids=[STOP, 2]
     )
-    own, other = reward([[5, 9]] * 2, [[40, 41, STOP], [40, 41, 2]], lambda name, value: None)
+    own, other = reward([[40, 41, STOP], [40, 41, 2]], [0, 0], lambda name, value: None)
     assert own == pytest.approx(other, abs=1e-5)
 
 

@@ -60,7 +60,7 @@ def test_a_model_is_fed_rows_flush_left_and_no_wider_than_the_longest():
     """The rows are 3 + 5, 1 + 1 and 6 + 3 tokens; the last token predicts nothing and stays out."""
     fed = right_padded(tiny_roles.widened(tiny_roles.sequences((5, 1, 3)), left=2, right=3))
     assert fed.input_ids.shape == (3, 8)
-    assert fed.input_ids[0].tolist()[:3] == tiny_roles.PROMPTS[0]
+    assert fed.input_ids[0].tolist()[:3] == tiny_roles.IDS[0]
     assert fed.input_ids[1].tolist() == [7, 1, *[tiny_roles.PAD] * 6]
     assert [(at // 8, at % 8) for at in fed.states.tolist()] == [
         *((0, column) for column in (2, 3, 4, 5, 6)),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from align.data import EncodedPrompt
 from align.ppo import train as ppo
 from align.ppo.train import estimate_advantages, measure, score, shape_rewards
 from align.sampling.sampler import Sample, collate
@@ -15,7 +16,7 @@ from tests import tiny, tiny_roles
 from tests.oracles import maths as oracle
 from tests.tabular import TabularRoles
 from tests.tiny_ppo import collect, generator
-from tests.tiny_roles import PROMPTS, Log
+from tests.tiny_roles import IDS, PROMPTS, Log
 
 EOS, CUSTOM = 1, 2
 NEXT = {3: 5, 4: 6, 7: 8, 5: EOS, 6: CUSTOM, EOS: 9, CUSTOM: 9}
@@ -41,7 +42,7 @@ def test_the_stop_tokens_configured_decide_who_is_punished(stop_ids, finished):
         SCRIPT, SCRIPT, lambda batch: torch.full((len(batch),), 3.0), stop_ids=stop_ids
     )
     config = tiny_roles.config(max_new_tokens=4, missing_eos_penalty=-1.0)
-    prompts = [[3], [4], [7], [EOS, EOS, 7]]
+    prompts = [EncodedPrompt(ids) for ids in ([3], [4], [7], [EOS, EOS, 7])]
     found = collect(roles, config, prompts=prompts)
     assert [sample.finished for sample in found.samples] == finished
     assert found.scores.tolist() == [3.0 if each else -1.0 for each in finished]
@@ -53,7 +54,7 @@ def test_a_finished_response_is_scored_at_the_stop_token_of_the_reward_model():
     """R1: whichever stop token was sampled; what is unfinished is scored as far as it goes."""
     roles = tiny_roles.separate(stop_ids=[1, 2], reward_stop_id=1)
     config = tiny_roles.config(micro_batch_size=2)
-    words, prompt = [40, 41, 42], PROMPTS[0]
+    words, prompt = [40, 41, 42], IDS[0]
     samples = [
         Sample([*words, 1], True, []),
         Sample([*words, 2], True, []),
@@ -74,7 +75,7 @@ def test_scores_stay_with_their_episodes():
     roles = tiny_roles.separate()
     roles.scores = lambda batch: batch.response_ids[:, 0].float()
     samples = [Sample([40 + n] * length, True, []) for n, length in enumerate([2, 5, 1, 4, 3])]
-    sequences = collate(PROMPTS[:5], samples, pad_id=0)
+    sequences = collate(IDS[:5], samples, pad_id=0)
     _, raw_scores = score(roles, samples, sequences, tiny_roles.config(micro_batch_size=2))
     assert raw_scores.tolist() == [40, 41, 42, 43, 44]
 
@@ -318,7 +319,7 @@ def test_responses_to_one_prompt_stand_side_by_side_and_are_scored_with_it():
     samples, sequences = ppo.sample(roles, PROMPTS[:4], config, generator=generator())
     assert len(samples) == len(sequences) == 12
     for row, ids in enumerate(sequences.input_ids):
-        expected = PROMPTS[row // 3] + samples[row].response
+        expected = IDS[row // 3] + samples[row].response
         assert ids[sequences.attention_mask[row]].tolist() == expected
     assert len({tuple(each.response) for each in samples}) > 9
     measured = measure(roles, samples, sequences, config)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from align.data import EncodedPrompt
 from align.maths.advantages import gae, kl_shaped_rewards
 from align.maths.losses import ppo_policy_loss
 from align.ppo import train as ppo
@@ -66,7 +67,7 @@ def test_sampled_ppo_reaches_the_closed_form_optimum_of_the_bandit():
         whiten_advantages=False,
     )
     log = Log()
-    ppo.train(roles, [[6]], config, tracker=log, seed=0)
+    ppo.train(roles, [EncodedPrompt([6])], config, tracker=log, seed=0)
     reached = roles.policy.logits[6].detach().softmax(-1)
     distance = total_variation(reached, OPTIMUM)
     print(f"bandit: total variation {distance:.4f} after {total_variation(PRIOR, OPTIMUM):.4f}")
@@ -120,7 +121,7 @@ def test_the_mean_gradient_of_sampled_ppo_is_the_exact_one(gae_lambda, critic):
         max_grad_norm=1e9,
         **ENDLESS,
     )
-    rollout = collect(roles, config, kl_coef=PRICE, prompts=[[3]] * 40_000).rollout
+    rollout = collect(roles, config, kl_coef=PRICE, prompts=[EncodedPrompt([3])] * 40_000).rollout
     update(roles, rollout, with_sgd(roles, config, lr=0.0), config, generator=generator())
     sampled = -2 * roles.policy.logits.grad  # the loss is a mean over two tokens an episode
     assert cosine_similarity(sampled.flatten(), gradient.flatten(), dim=0) > 0.999
@@ -153,7 +154,7 @@ def trained(scores, reference, *, away: float = 0.0, **settings) -> list[dict[st
         **(ENDLESS | settings),
     )
     log = Log()
-    ppo.train(roles, [[n] for n in range(8)], config, tracker=log, seed=0)
+    ppo.train(roles, [EncodedPrompt([n]) for n in range(8)], config, tracker=log, seed=0)
     return log.rows
 
 

@@ -7,10 +7,11 @@ import json
 import pytest
 import torch
 
+from align.data import EncodedPrompt
 from align.errors import DivergedError
 from align.ppo import train as ppo
 from align.ppo.monitor import CALM, Monitor
-from align.ppo.probe import GoldProbe, Question
+from align.ppo.probe import GoldProbe
 from align.runs.tracking import Tracker, read_metrics
 from tests import tiny_roles
 from tests.align.ppo.test_alarms import rows
@@ -144,7 +145,9 @@ def test_a_resumed_run_goes_on_with_its_alarms_and_its_best_probe():
         roles, told, log = tiny_roles.separate(), [], Log()
         log.rows = [{}] * first
         settings = tiny_roles.config(iterations=4, learning_rate=0.1, probe_every=1)
-        probe = GoldProbe(roles, [Question([5, 7], [CHECK])] * 2, settings, decode=words)
+        probe = GoldProbe(
+            roles, [EncodedPrompt([5, 7], checks=[CHECK])] * 2, settings, decode=words
+        )
         monitor = Monitor(settings, probe, warn=told.append)
         ppo.train(
             roles, PROMPTS, settings, tracker=log, seed=0, checkpoints=checkpoints, monitor=monitor

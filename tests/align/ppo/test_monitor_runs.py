@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 
+from align.data import EncodedPrompt
 from align.errors import DivergedError
 from align.maths.logprobs import entropy
 from align.ppo import train as ppo
@@ -18,7 +19,7 @@ from tests import tiny, tiny_roles
 from tests.tiny_roles import PROMPTS, Log
 
 SMALL = partial(tiny.llama, vocab_size=40)
-SMALL_PROMPTS = [[5, 9, 30], [7], [8, 20, 31, 4], [11, 12]]
+SMALL_PROMPTS = [EncodedPrompt(ids) for ids in ([5, 9, 30], [7], [8, 20, 31, 4], [11, 12])]
 
 
 def run(roles, *, prompts=PROMPTS, monitor=None, **settings):

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from align.data import Prompt
+from align.data import EncodedPrompt, Prompt
 from align.errors import DataError
 from align.ppo import train as ppo
 from align.ppo.monitor import Monitor
-from align.ppo.probe import GoldProbe, Question, hold_back
+from align.ppo.probe import GoldProbe, hold_back
 from tests import tiny_roles
 from tests.align.ppo.test_monitor_runs import (
     KILLING,
@@ -23,7 +23,11 @@ from tests.align.ppo.test_monitor_runs import (
 from tests.tiny_roles import PROMPTS, Log
 
 CHECK = {"kind": "excludes", "values": ["30"], "core": True}
-QUESTIONS = [Question([first, second], [CHECK]) for first in (5, 6, 7) for second in range(12, 18)]
+ASKED = [
+    EncodedPrompt([first, second], checks=[CHECK])
+    for first in (5, 6, 7)
+    for second in range(12, 18)
+]
 
 
 def words(ids):
@@ -46,7 +50,7 @@ def test_a_reward_against_the_checks_raises_the_alarm():
     """P32: the reward counts token 30, the checks forbid it: gold falls while the reward rises."""
 
     def monitor(config):
-        roles_probe = GoldProbe(roles, QUESTIONS, config, decode=words)
+        roles_probe = GoldProbe(roles, ASKED, config, decode=words)
         return Monitor(config, roles_probe, warn=lambda line: None)
 
     roles = rewarded(count_of_30, SMALL, stop_ids=[1, 2, 3, 4])
@@ -60,7 +64,7 @@ def test_a_probe_is_compared_with_the_best_one_prompt_by_prompt(monkeypatch):
     answers = iter([([1, 1, 0, 0], [0, 0, 0, 0]), ([1, 1, 1, 0], [1, 1, 1, 1])])
     more = iter([([0, 1, 0, 0], [2, 2, 2, 4]), ([1, 1, 0, 0], [1, 1, 1, 1])])
     config = tiny_roles.config(iterations=13, probe_every=4)
-    probe = GoldProbe(None, QUESTIONS, config, decode=words)
+    probe = GoldProbe(None, ASKED, config, decode=words)
     monkeypatch.setattr(probe, "_answers", lambda: next(answers))
     first = probe(1)
     assert first["ppo/probe/gold"] == 0.5
@@ -69,7 +73,7 @@ def test_a_probe_is_compared_with_the_best_one_prompt_by_prompt(monkeypatch):
     second = probe(5)
     assert second["ppo/probe/gold_change"] == 0.25  # (0 + 0 + 1 + 0) / 4
     assert second["ppo/probe/gold_change_error"] == pytest.approx(0.25)  # .5 / √4
-    restored = GoldProbe(None, QUESTIONS, probe.config, decode=words)
+    restored = GoldProbe(None, ASKED, probe.config, decode=words)
     restored.load_state_dict(json.loads(json.dumps(probe.state_dict())))
     monkeypatch.setattr(restored, "_answers", lambda: next(more))
     third = restored(9)
@@ -80,7 +84,7 @@ def test_a_probe_is_compared_with_the_best_one_prompt_by_prompt(monkeypatch):
 
 
 def test_the_last_iteration_is_probed_whatever_its_number(monkeypatch):
-    probe = GoldProbe(None, QUESTIONS, tiny_roles.config(iterations=7, probe_every=5), decode=words)
+    probe = GoldProbe(None, ASKED, tiny_roles.config(iterations=7, probe_every=5), decode=words)
     monkeypatch.setattr(probe, "_answers", lambda: ([1.0], [0.0]))
     assert [i for i in range(1, 8) if probe(i)] == [1, 6, 7]
 
@@ -90,7 +94,7 @@ def test_the_probe_changes_no_number_of_training():
     for probing in (False, True):
         roles = tiny_roles.separate()
         config = tiny_roles.config(iterations=3, probe_every=1)
-        probe = GoldProbe(roles, QUESTIONS, config, decode=words) if probing else None
+        probe = GoldProbe(roles, ASKED, config, decode=words) if probing else None
         log = Log()
         ppo.train(roles, PROMPTS, config, tracker=log, seed=0, monitor=Monitor(config, probe))
         found.append([{k: v for k, v in row.items() if "/probe/" not in k} for row in log.rows])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from align.data import EncodedPrompt
 from align.errors import ConfigError
 from align.models.adapters import merged, plain_weights
 from align.ppo import train as ppo
@@ -71,7 +72,7 @@ def test_vllm_is_asked_for_the_whole_distribution_and_nothing_else(vllm):
 
 def test_responses_come_in_the_order_of_the_prompts_and_by_the_generators_word(vllm):
     """Two each, of two equal prompts too; another seed gives others."""
-    roles, prompts = tiny_roles.separate(), [[5, 9], [5, 9], [7]]
+    roles, prompts = tiny_roles.separate(), [EncodedPrompt(ids) for ids in ([5, 9], [5, 9], [7])]
     config = tiny_roles.config(sampler="vllm", responses_per_prompt=2, rollout_batch_size=6)
     sampler_of = sampler_for(roles, config)
     drawn = [

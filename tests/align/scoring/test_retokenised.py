@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from align.data import chat
+from align.data import EncodedPrompt, Prompt, chat
 from align.errors import ConfigError
 from align.ppo import train as ppo
 from align.ppo.roles import SeparateRoles, SharedRoles
-from align.sampling.sampler import Sample, collate
+from align.sampling.sampler import Sample, collate_prompts
 from align.scoring.retokenised import RetokenisedScorer
 from tests import tiny, tiny_roles, tiny_scorers
 from tests.tiny_roles import Log
@@ -31,18 +31,20 @@ TALKS = [
 
 
 def retelling(kind: str) -> RetokenisedScorer:
-    policy = tiny.tokenizer()
-    table = {tuple(chat.prompt_ids(policy, prompt)): prompt for prompt, _ in TALKS}
-    return RetokenisedScorer(tiny_scorers.scorer(kind), policy, table)
+    return RetokenisedScorer(tiny_scorers.scorer(kind), tiny.tokenizer())
+
+
+def asked() -> list[EncodedPrompt]:
+    rows = [Prompt(prompt, where="prompts.jsonl") for prompt, _ in TALKS]
+    return chat.encode_prompts(tiny.tokenizer(), rows)
 
 
 def sampled(*, cut: int = 0):
     """The answers of TALKS as the policy's own token sequences, their last `cut` tokens missing."""
     policy = tiny.tokenizer()
-    prompts = [chat.prompt_ids(policy, prompt) for prompt, _ in TALKS]
     answers = [chat.response_ids(policy, prompt, answer) for prompt, answer in TALKS]
     samples = [Sample(ids[: len(ids) - cut], not cut, [0.0] * len(ids)) for ids in answers]
-    return collate(prompts, samples, pad_id=0)
+    return collate_prompts(asked(), samples, pad_id=0)
 
 
 def make(layout: str, kind: str, **settings):
@@ -70,12 +72,14 @@ def test_the_score_is_that_of_plain_transformers_on_the_same_text(layout, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_retold_is_what_was_said_whatever_the_padding(kind):
-    """P31: prompts come from the table, answers by decoding, both to the letter."""
+    """P31: prompts come with their rows, answers by decoding, both to the letter."""
     told = [[*prompt, {"role": "assistant", "content": answer}] for prompt, answer in TALKS]
     role, batch = retelling(kind), sampled()
     assert list(role.as_messages(batch)) == told
     padded = tiny_roles.widened(batch, left=3, right=2, token=77)
     assert list(role.as_messages(padded)) == told
+    ended = batch.ending_with(1, torch.tensor([True, True, False]))
+    assert list(role.as_messages(ended)) == told
     rows = torch.tensor([2, 0])
     assert list(role.as_messages(batch.select(rows))) == [told[2], told[0]]
     torch.testing.assert_close(role(batch.select(rows)), role(batch)[rows], rtol=1e-5, atol=1e-5)
@@ -99,10 +103,9 @@ def test_ppo_learns_from_a_reward_model_that_reads_text(layout, kind, tmp_path):
     roles, batch = make(layout, kind, reward_mean=0.1, reward_std=2.0), sampled()
     before = roles.scores(batch)
     reference = roles.reference_logits(batch)
-    prompts = [list(ids) for ids in retelling(kind).conversations]
     config = tiny_roles.config(critic="zero", max_new_tokens=4)
     log = Log()
-    ppo.train(roles, prompts, config, tracker=log, seed=0)
+    ppo.train(roles, asked(), config, tracker=log, seed=0)
     assert torch.equal(roles.scores(batch), before)
     assert torch.equal(roles.reference_logits(batch), reference)
     assert log.rows[0]["ppo/kl/sequence"] == pytest.approx(0, abs=1e-4)
@@ -115,3 +118,15 @@ def test_ppo_learns_from_a_reward_model_that_reads_text(layout, kind, tmp_path):
 def test_a_critic_cannot_start_as_a_reward_model_of_other_tokens(layout):
     with pytest.raises(ConfigError, match=r"critic=reward: .*use ppo\.critic=head, or zero"):
         make(layout, "decoder", critic="reward")
+
+
+def test_equal_ids_are_scored_by_their_own_messages():
+    """Two conversations that a policy's template writes alike are two to a reward model."""
+    ids, kind = [5, 6], "decoder"
+    prompts = [EncodedPrompt(ids, [{"role": "user", "content": text}]) for text in ("2", "How?")]
+    samples = [Sample([40, 1], True, [0.0] * 2)] * 2
+    role = retelling(kind)
+    batch = collate_prompts(prompts, samples, pad_id=0)
+    assert [told[0]["content"] for told in role.as_messages(batch)] == ["2", "How?"]
+    one, other = role(batch).tolist()
+    assert abs(one - other) > 1e-3

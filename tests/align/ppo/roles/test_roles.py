@@ -211,7 +211,7 @@ def test_the_saved_policy_is_the_trained_policy(layout, tmp_path):
 
     def greedy(model):
         sampler = ModelSampler(model, pad_id=0, stop_ids=[1], max_new_tokens=12, temperature=0)
-        return [s.response for s in sampler.sample(tiny_roles.PROMPTS, generator=generator)]
+        return [s.response for s in sampler.sample(tiny_roles.IDS, generator=generator)]
 
     with roles.sampling() as model:
         expected = greedy(model)
