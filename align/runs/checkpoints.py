@@ -1,8 +1,9 @@
 """Checkpoints of a running stage: written whole or not at all, the newest that verifies is used.
 
 They lie in runs/RUN/.checkpoints/STAGE until the stage publishes. Each is an artifact of its own,
-written by the same commit protocol (align/runs/artifacts.py), and bound by its manifest to everything
-that decides the stage's result: another recipe, other data or other code make it useless.
+written by the same commit protocol (align/runs/artifacts.py), and bound by its manifest to
+everything that decides the stage's result: another recipe, other data or other code make it
+useless.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from align.errors import CorruptArtifactError
 from align.runs.artifacts import (
     WORK,
     publish,
@@ -27,7 +29,6 @@ from align.runs.artifacts import (
     safetensors_faults,
     workspace,
 )
-from align.errors import CorruptArtifactError
 from align.runs.manifest import Manifest, changes, fingerprint
 from align.runs.signals import Stop
 

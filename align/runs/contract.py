@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from align.config import DataSource, ModelSource, Recipe
 from align.runs.artifacts import Artifact
 from align.runs.checkpoints import Checkpoints
-from align.config import DataSource, ModelSource, Recipe
 from align.runs.tracking import Tracker
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.runs.artifacts import Artifact, quarantine, read_artifact
 from align.config import DataSource, ModelSource, Recipe
 from align.errors import ConfigError, CorruptArtifactError, DataError
+from align.runs.artifacts import Artifact, quarantine, read_artifact
+from align.runs.contract import Stage
 from align.runs.hashing import HashCache, code_files, path_hash
 from align.runs.manifest import MANIFEST, changes, check_handoff, fingerprint, flatten
-from align.runs.contract import Stage
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "trl", "peft")

@@ -37,7 +37,7 @@ class Handoff(BaseModel):
     tokenizer_hash: str | None = None
     template_hash: str | None = None
     template_date: str | None = None
-    """What the chat template wrote as today's date, if it asks for one (align/data/rendering.py)."""
+    """What the chat template wrote as today's date, if it asks (align/data/rendering.py)."""
     reward_mean: float | None = None
     reward_std: float | None = None
     """Of the raw score over the demonstrations (data.instructions)."""

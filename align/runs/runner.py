@@ -17,18 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.runs.artifacts import RETRYABLE, Artifact, lock, open_run, publish, read_artifact, workspace
-from align.runs.checkpoints import Checkpoints, forget
 from align.config import Recipe
+from align.config.recipe import load_recipe, split_override
 from align.errors import ConfigError, RetryableError, UserError
+from align.runs.artifacts import (
+    RETRYABLE,
+    Artifact,
+    lock,
+    open_run,
+    publish,
+    read_artifact,
+    workspace,
+)
+from align.runs.checkpoints import Checkpoints, forget
+from align.runs.contract import Stage, StageContext, StageResult
+from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
 from align.runs.hashing import HashCache
 from align.runs.manifest import Handoff, Manifest
-from align.config.recipe import load_recipe, split_override
 from align.runs.signals import STOP, Stopped
 from align.runs.threads import set_threads
 from align.runs.tracking import METRICS_FILE, Tracker, WandbMirror, clock, silence_telemetry
-from align.runs.contract import Stage, StageContext, StageResult
-from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,7 @@ class Command:
     overridden: bool
 
 
-def main(
-    *stages: Stage, help_text: str | None = None, argv: Sequence[str] | None = None
-) -> int:
+def main(*stages: Stage, help_text: str | None = None, argv: Sequence[str] | None = None) -> int:
     """Bring one stage up to date from the command line; with several, `method=NAME` picks one.
 
     Args:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
 from align.runs import artifacts
 from align.runs.artifacts import (
     lock,
@@ -17,7 +18,6 @@ from align.runs.artifacts import (
     retryable,
     workspace,
 )
-from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
 from align.runs.manifest import Manifest
 
 

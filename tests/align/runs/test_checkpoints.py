@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.runs.checkpoints import Checkpoints, Saved, forget
 from align.errors import RetryableError
+from align.runs.checkpoints import Checkpoints, Saved, forget
 from align.runs.signals import Stop, Stopped
 
 INPUTS = {"seed": 0, "ppo.kl_coef": 0.05, "model.threads": 2}
