@@ -18,7 +18,7 @@ from stages.pipeline import needed
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
-CHAIN = ("sft", "reward", "dpo", "ppo", "evaluate", "report")
+CHAIN = ("sft", "reward", "dpo", "kto", "ppo", "evaluate", "report")
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "wandb", "numpy"}
 RECIPE = """\
 model: {path: base, device: cpu, threads: 1}
@@ -45,7 +45,10 @@ ppo:
   epochs: 1
   micro_batch_size: 4
   max_new_tokens: 8
-evaluate: {max_new_tokens: 8, bootstrap: 50, showcase: 2}
+kto:
+  max_length: 96
+  trainer: {max_steps: 3, per_device_train_batch_size: 4, learning_rate: 1e-3, logging_steps: 1}
+evaluate: {max_new_tokens: 8, bootstrap: 50, showcase: 2, policies: [base, sft, dpo, ppo, kto]}
 """
 
 
@@ -121,13 +124,15 @@ def test_one_command_makes_every_artifact_and_ends_with_the_table(finished):
     for stage in CHAIN:
         assert read_artifact(folder / "runs" / "r" / stage).manifest.stage == stage
     assert out.rstrip().endswith("report: runs/r/report/report.html")
-    assert "6 stages in" in out
+    assert "7 stages in" in out
+    policies = re.findall(r"^(base|SFT|DPO|KTO|PPO) ", out, re.M)
+    assert policies == ["base", "SFT", "DPO", "PPO", "KTO"]
 
 
 @pytest.mark.parametrize(
     ("policies", "needed_stages"),
     [
-        ("[base, sft, dpo, ppo]", CHAIN),
+        ("[base, sft, dpo, ppo, kto]", CHAIN),
         ("[sft, best_of_n]", ("sft", "reward", "evaluate", "report")),
         ("[sft, grpo, rloo]", ("sft", "reward", "rloo", "grpo", "evaluate", "report")),
     ],
@@ -145,12 +150,13 @@ def test_artifacts_name_the_parents_they_were_made_from(finished):
         "sft": set(),
         "reward": {"sft"},
         "dpo": {"sft"},
+        "kto": {"sft"},
         "ppo": {"sft", "reward"},
-        "evaluate": {"sft", "reward", "dpo", "ppo"},
+        "evaluate": {"sft", "reward", "dpo", "kto", "ppo"},
     }
     for stage, parents in expected.items():
         assert manifests[stage].parents == {name: manifests[name].fingerprint for name in parents}
-    trained = [manifests[stage] for stage in ("sft", "reward", "dpo", "ppo")]
+    trained = [manifests[stage] for stage in ("sft", "reward", "dpo", "kto", "ppo")]
     assert len({m.tokenizer_hash for m in trained}) == 1
     assert None not in {m.tokenizer_hash for m in trained} | {m.template_hash for m in trained}
     assert manifests["dpo"].kind == "adapter"
@@ -161,7 +167,7 @@ def test_artifacts_name_the_parents_they_were_made_from(finished):
 
 def test_every_stage_leaves_its_curve_and_one_group_in_wandb(finished):
     run = finished[0] / "runs" / "r"
-    for stage in ("sft", "reward", "dpo", "ppo"):
+    for stage in ("sft", "reward", "dpo", "kto", "ppo"):
         rows = (run / stage / "metrics.jsonl").read_text().splitlines()
         assert rows
         keys = {key for row in rows for key in json.loads(row)} - {"step", "time"}
@@ -194,6 +200,7 @@ def test_changing_a_setting_reruns_the_stages_that_depend_on_it_and_no_other(fin
         "sft      up to date",
         "reward   up to date",
         "dpo      up to date",
+        "kto      up to date",
         "ppo      runs: ppo.kl_coef 0.05 → 0.2",
         "evaluate runs: parents.ppo changed",
         "report   runs: parents.evaluate changed",
@@ -213,7 +220,7 @@ def test_a_published_policy_loads_without_this_package(finished):
         "    out = model.generate(**ids, do_sample=False, max_new_tokens=4)\n"
         "    assert 'align' not in sys.modules and out.shape[1] > ids['input_ids'].shape[1]\n"
     )
-    models = [str(finished[0] / "runs" / "r" / s / "model") for s in ("sft", "dpo", "ppo")]
+    models = [str(finished[0] / "runs" / "r" / s / "model") for s in ("sft", "dpo", "kto", "ppo")]
     subprocess.run([sys.executable, "-I", "-c", code, *models], check=True, cwd="/")
 
 
@@ -248,7 +255,7 @@ def test_a_killed_pipeline_goes_on_in_the_middle_of_ppo_and_a_stopped_one_saves_
     folder, _ = finished
     run = folder / "runs" / "killed"
     command = [sys.executable, "-m", "stages.pipeline", "r.yaml", "run=killed"]
-    command += [f"parents.{stage}=runs/r/{stage}" for stage in ("sft", "reward", "dpo")]
+    command += [f"parents.{stage}=runs/r/{stage}" for stage in ("sft", "reward", "dpo", "kto")]
     command += ["ppo.iterations=100000", "ppo.checkpoint_every=1", "tracking.wandb=off"]
 
     def end_by(number):
