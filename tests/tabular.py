@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from align.maths.timeline import Sequences
 from align.models.forward import PolicyOutputs
@@ -23,7 +24,7 @@ class Table(nn.Module):
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
         self.logits = nn.Parameter(logits.clone())
-        self.config = SimpleNamespace(num_hidden_layers=0)
+        self.config = PreTrainedConfig(num_hidden_layers=0)
         self.device = logits.device
 
     def forward(self, input_ids: Tensor, **_: object) -> SimpleNamespace:
