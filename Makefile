@@ -14,11 +14,29 @@ SET ?=
 # Python that .venv is made with, and an extra package index (PyTorch's for CPU wheels).
 PYTHON ?= python3
 TORCH_INDEX ?=
+quoted = '$(subst ','\'',$(1))'
+
+# A variable that is misspelt would be ignored by make, and another run be made than was meant.
+known := RECIPE RUN SET PYTHON TORCH_INDEX \
+  $(if $(filter mutants test-cpus,$(MAKECMDGOALS)),FILES) \
+  $(if $(filter torture,$(MAKECMDGOALS)),KILLS SEED) \
+  $(if $(filter bench-ppo,$(MAKECMDGOALS)),QUICK THREADS CASES)
+given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+unknown := $(firstword $(filter-out $(known),$(given)))
+nearest := import difflib, sys; name, *known = sys.argv[1:]; \
+  near = difflib.get_close_matches(name.upper(), known, 1, 0.7); \
+  known = f"known: {chr(32).join(known)}; a setting of the recipe is given as SET=\"{name}=VALUE\""; \
+  print(f"{name}=: unknown variable;", f"did you mean {near[0]}=?" if near else known)
+ifneq ($(unknown),)
+$(error error: $(shell $(PYTHON) -c $(call quoted,$(nearest)) $(call quoted,$(unknown)) $(known)))
+endif
+# The run directory is what the rules below say, never what stands in the environment.
+override run :=
 
 empty :=
 space := $(empty) $(empty)
 py := .venv/bin/python
-stage = $(py) -m stages.$(1) '$(RECIPE)' 'run=$(notdir $(run))' $(2) $(SET)
+stage = $(py) -m stages.$(1) $(call quoted,$(RECIPE)) $(call quoted,run=$(notdir $(run))) $(2) $(SET)
 # What every stage waits for; with SET the stage itself decides whether there is something to do.
 inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 
@@ -36,7 +54,7 @@ help: ## show this list
 setup: .venv/.ready ## make .venv with every library (TORCH_INDEX=URL of an index with CPU builds of torch)
 
 pipeline: .venv/.ready ## all stages below, in one process: the way to run a recipe
-	@$(py) -m stages.pipeline '$(RECIPE)' 'run=$(RUN)' $(SET)
+	@$(py) -m stages.pipeline $(call quoted,$(RECIPE)) $(call quoted,run=$(RUN)) $(SET)
 
 test: .venv/.ready ## run the tests
 	@$(py) -m pytest
@@ -56,7 +74,7 @@ torture: .venv/.ready ## kill -9 a tiny PPO stage at 20 random moments, run it a
 	@OMP_NUM_THREADS=1 $(py) -m tests.torture 'kills=$(or $(KILLS),20)' 'seed=$(or $(SEED),0)'
 
 bench-ppo: .venv/.ready ## our PPO against TRL 1.12.0's (QUICK=1: minutes; THREADS=2 CASES=fixed,ragged,second,gold)
-	@$(py) -m tests.benchmarks.bench_ppo --run '$(run)' --recipe '$(RECIPE)' \
+	@$(py) -m tests.benchmarks.bench_ppo --run '$(run)' --recipe $(call quoted,$(RECIPE)) \
 	  $(if $(QUICK),--quick) $(if $(THREADS),--threads $(THREADS)) $(if $(CASES),--cases $(CASES)) \
 	  $(if $(SET),--set $(SET))
 
@@ -64,21 +82,22 @@ gpu-check: .venv/.ready ## the same on CUDA: tokens/s, MFU, memory, invariants (
 	@$(py) -m tests.benchmarks.gpu_check
 
 clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
-	$(if $(run),rm -rf '$(run)',@echo 'nothing was made here yet')
+	@test -x $(py) || { echo 'nothing was made here yet'; exit 0; }; \
+	  $(py) -m stages.clean $(call quoted,$(RECIPE)) $(call quoted,run=$(RUN)) $(SET)
 
 # ------------------------------------------------------------------------------------------ stages
 # Any other target is a stage's, or needs the name of the run, so the rules of this recipe are
 # written first, each time: make reads itself again after that. Help and set-up never wait for it.
 
-plain := help setup pipeline test test-cpus mutants lint torture gpu-check $(if $(wildcard .venv/.ready),,clean)
+plain := help setup pipeline test test-cpus mutants lint torture gpu-check clean
 wanted := $(filter-out $(plain),$(or $(MAKECMDGOALS),help))
 ifneq ($(wanted),)
 rules := $(shell mkdir -p runs/.rules; \
-  rules="runs/.rules/$$(printf '%s' '$(RECIPE) $(RUN)' | cksum | tr ' ' '-').mk"; \
+  rules="runs/.rules/$$(printf '%s' $(call quoted,$(RECIPE) $(RUN)) | cksum | tr ' ' '-').mk"; \
   test -e "$$rules" || : > "$$rules"; echo "$$rules")
 include $(rules)
 $(rules): .venv/.ready $(if $(MAKE_RESTARTS),,FORCE)
-	@$(py) -m stages.rules '$(RECIPE)' 'run=$(RUN)' 'goals=$(wanted)' $(SET) > '$@.new' \
+	@$(py) -m stages.rules $(call quoted,$(RECIPE)) $(call quoted,run=$(RUN)) 'goals=$(wanted)' $(SET) > '$@.new' \
 	  && mv '$@.new' '$@' || { rm -f '$@.new'; exit 2; }
 endif
 

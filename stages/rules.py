@@ -35,7 +35,7 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
 def rules(recipe: Recipe, run_dir: Path) -> str:
     """The chain as make reads it; `inputs` and `stage` are defined in the Makefile."""
     made = {stage.name: (run_dir / stage.name / MANIFEST).as_posix() for stage in STAGES}
-    lines = [f"run := {run_dir.as_posix()}", f"stages := {' '.join(made)}"]
+    lines = [f"override run := {run_dir.as_posix()}", f"stages := {' '.join(made)}"]
     for stage in STAGES:
         name, target = stage.name, made[stage.name]
         parents = {*stage.parent_names(recipe)} - {*recipe.parents}

@@ -21,7 +21,9 @@ from tests.align.runs import chain
 ROOT = Path(__file__).parent.parent
 STAND_IN = f"""\
 #!/bin/sh
-if test "$2" = stages.rules; then PYTHONPATH='{ROOT}' exec '{sys.executable}' "$@"; fi
+case "$2" in
+  stages.rules|stages.clean) PYTHONPATH='{ROOT}' exec '{sys.executable}' "$@" ;;
+esac
 echo "$*" >> calls
 case "$2 $5" in
   stages.pipeline*) exit 0 ;;
@@ -29,7 +31,7 @@ case "$2 $5" in
   *) stage="${{2#stages.}}" ;;
 esac
 mkdir -p "runs/${{4#run=}}/$stage"
-touch "runs/${{4#run=}}/$stage/manifest.json"
+touch "runs/${{4#run=}}/$stage/manifest.json" "runs/${{4#run=}}/.lock"
 """
 CHAIN = ["sft", "reward", "dpo", "ppo", "evaluate", "report"]
 
@@ -211,6 +213,64 @@ def test_clean_removes_the_run_of_the_recipe_and_no_other(project):
     assert Path("runs/r/sft").is_dir() and not Path("runs/other").exists()
     make("clean", "RUN=")
     assert Path("sft.jsonl").is_file() and not Path("runs/r").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["RUN=."], ["RUN=a b"], ["RUN=victim"], ["RUN=../victim"], ["RUN=x", "SET=runs_dir=victim"]],
+)
+def test_clean_removes_nothing_but_a_run_directory(project, arguments):
+    """Not another folder, nor one under `runs` that no stage ever worked in."""
+    for folder in ("victim/x", "runs/victim"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "mine.txt").write_text("mine")
+    make("clean", *arguments, code=2)
+    assert Path("victim/x/mine.txt").is_file() and Path("runs/victim/mine.txt").is_file()
+
+
+def test_the_environment_names_no_folder_to_remove(project, monkeypatch):
+    Path("victim").mkdir()
+    monkeypatch.setenv("run", "victim")
+    make("clean")
+    shutil.rmtree(".venv")
+    make("clean")
+    assert Path("victim").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("run=x", "run=: unknown variable; did you mean RUN=?"),
+        ("SETT=seed=1 a=b", "SETT=: unknown variable; did you mean SET=?"),
+        ("RECIPIE=r.yaml", "RECIPIE=: unknown variable; did you mean RECIPE=?"),
+        ("seed=1", 'a setting of the recipe is given as SET="seed=VALUE"'),
+        ("sft.trainer.max_steps=3", 'is given as SET="sft.trainer.max_steps=VALUE"'),
+        ("KILLS=3", "KILLS=: unknown variable; known: RECIPE RUN SET PYTHON TORCH_INDEX;"),
+        ("a'b=1", "a'b=: unknown variable"),
+    ],
+)
+@pytest.mark.parametrize("target", ["sft", "clean", "pipeline"])
+def test_a_variable_that_make_does_not_know_is_refused_in_one_line(project, target, given, told):
+    make("sft")
+    done = subprocess.run(
+        ["make", "RECIPE=r.yaml", target, given], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert told in done.stderr and done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert Path("runs/r/sft").is_dir()
+
+
+def test_variables_of_one_target_are_known_to_it(project):
+    called = subprocess.run(
+        ["make", "-n", "torture", "KILLS=3", "SEED=4"], capture_output=True, text=True, check=True
+    )
+    assert "'kills=3' 'seed=4'" in called.stdout
+
+
+def test_a_recipe_may_have_a_quote_in_its_name(project):
+    shutil.copy2("r.yaml", "it's.yaml")
+    assert make("sft", "RUN=r", recipe="it's.yaml") == ["sft"]
 
 
 def test_before_set_up_help_and_clean_ask_for_nothing(project):

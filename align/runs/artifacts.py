@@ -82,6 +82,21 @@ def lock(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)  # a forked child that still has it open keeps the lock
 
 
+def remove_run(path: Path) -> bool:
+    """Remove a run directory that no process is using; tell whether there was anything in it.
+
+    Every command leaves its lock there: a folder without one was made by somebody else.
+    """
+    if not any(path.iterdir()):
+        path.rmdir()
+        return False
+    if not (path / ".lock").is_file():
+        raise ConfigError(f"{path}: no stage ever ran here, so it is not removed; give RUN=NAME")
+    with lock(path), retryable(f"{path}: cannot be removed"):
+        shutil.rmtree(path)
+    return True
+
+
 def _acquire(descriptor: int, run_dir: Path) -> None:
     """Take the lock; a holder that was just killed is given the moment its children need to end."""
     patience = time.monotonic() + DYING_SECONDS

@@ -85,6 +85,24 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return told
 
 
+def earlier_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return the `key=value` items that lead from `new` back to `old`, if settings alone can."""
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    contents = [*(old.get(name) for name in changed), *(new.get(name) for name in changed)]
+    if any(name not in old or name.startswith("versions.") for name in changed) or any(
+        map(_is_hash, contents)
+    ):
+        return []
+    return [f"{name}={_as_written(old[name])}" for name in changed]
+
+
+def _as_written(value: Any) -> str:
+    """Spell a setting as on a command line: null, true, [a,b], 1e-05, word."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_written, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _is_hash(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
 

@@ -8,6 +8,7 @@ stopped by a signal. Nothing is published then, and what was published before st
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from align.runs.checkpoints import Checkpoints, forget
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
 from align.runs.hashing import HashCache
-from align.runs.manifest import Handoff, Manifest
+from align.runs.manifest import Handoff, Manifest, earlier_settings
 from align.runs.signals import STOP, Stopped
 from align.runs.threads import set_threads
 from align.runs.tracking import METRICS_FILE, Tracker, WandbMirror, clock, silence_telemetry
@@ -162,11 +163,25 @@ def check(stage: Stage, command: Command) -> State:
         shown, more = state.reasons[:3], len(state.reasons) - 3
         told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
         print(f"{stage.name:<9}runs: {told}", flush=True)
+        if state.artifact is not None and not command.force:
+            _tell_earlier_settings(stage, state.artifact.manifest, state)
     else:
         print(f"{stage.name:<9}up to date", flush=True)
         forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
         _note_dependencies(stage, command)
     return state
+
+
+def _tell_earlier_settings(stage: Stage, published: Manifest, state: State) -> None:
+    """Say how to keep what is published, where nothing but settings differ from its own."""
+    earlier = earlier_settings(published.inputs, state.inputs)
+    if earlier:
+        items = " ".join(map(shlex.quote, earlier))
+        print(
+            f'{"":<9}the published {stage.name} was made with SET="{items}"; stop and give that '
+            "to keep it, or RUN=NAME to make another beside it",
+            flush=True,
+        )
 
 
 def make(stage: Stage, command: Command, state: State) -> Artifact:

@@ -9,6 +9,7 @@ from align.runs.manifest import (
     changes,
     check_handoff,
     dump_manifest,
+    earlier_settings,
     fingerprint,
     flatten,
     load_manifest,
@@ -95,3 +96,26 @@ def test_a_mismatched_hand_off_is_refused_with_both_places_and_a_remedy(fields, 
     with pytest.raises(ConfigError) as caught:
         check_handoff({"sft": manifest(), "reward": manifest("reward", **fields)}, PLACES)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_settings_that_lead_back_are_spelt_as_on_a_command_line():
+    old = {"sft.trainer.max_steps": 9, "sft.lora": None, "evaluate.policies": ["base", "sft"]}
+    new = {"sft.trainer.max_steps": 640, "sft.lora": 1, "evaluate.policies": ["sft"]}
+    assert earlier_settings(old | {"seed": 0}, new | {"seed": 0}) == [
+        "evaluate.policies=[base,sft]",
+        "sft.lora=null",
+        "sft.trainer.max_steps=9",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {"sft.trainer.max_steps": 9}),  # no value stands for one that was not given
+        ({"data.prompts.path": "0" * 64}, {"data.prompts.path": "1" * 64}),
+        ({"align/maths/kl.py": "0" * 64}, {}),
+        ({"versions.torch": "2.12"}, {"versions.torch": "2.13"}),
+    ],
+)
+def test_what_no_setting_brings_back_is_not_told_as_one(old, new):
+    assert earlier_settings(old | {"seed": 0}, new | {"seed": 1}) == []

@@ -115,6 +115,19 @@ def test_the_input_that_changed_is_named_with_both_values(run):
     assert out.startswith("sft      runs: data.instructions.path changed\n")
 
 
+def test_where_settings_alone_differ_those_of_the_published_one_are_told(run):
+    run(chain.SFT, "max_length=9")
+    _, out, _ = run(chain.SFT)
+    assert out.splitlines()[:2] == [
+        "sft      runs: sft.max_length 9 → 8",
+        '         the published sft was made with SET="sft.max_length=9"; stop and give that to '
+        "keep it, or RUN=NAME to make another beside it",
+    ]
+    Path("sft.jsonl").write_text("{}\n")
+    _, out, _ = run(chain.SFT, "seed=1")
+    assert "was made with" not in out
+
+
 def test_method_picks_between_stages(run):
     run(chain.SFT)
     assert run((chain.DPO, chain.PPO), "method=dpo")[0] == 0

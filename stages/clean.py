@@ -1,0 +1,27 @@
+"""Remove a run directory, and nothing else.
+
+make clean RUN=first
+python -m stages.clean stages/recipes/tiny.yaml run=first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from align.runs.artifacts import remove_run
+from align.runs.runner import command_line, read_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command_line(__doc__ or "", _main, argv)
+
+
+def _main(recipe_path: Path, items: Sequence[str]) -> int:
+    run_dir = read_command(recipe_path, items).run_dir
+    print(f"{run_dir}: {'removed' if remove_run(run_dir) else 'nothing was made here yet'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
