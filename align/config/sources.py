@@ -36,9 +36,8 @@ class DataSource(Section):
     revision: str | None = None
     split: str = "train"
     """Split of a hub data set; a local file has none."""
-    format: Literal["auto", "messages", "prompt-response", "alpaca", "preference", "hh-rlhf"] = (
-        "auto"
-    )
+    format: str = "auto"
+    """What a row looks like: one of FORMATS in align/data/formats.py; auto: told by its columns."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field name → the file's column name, where they differ."""
     max_rows: Count | None = None

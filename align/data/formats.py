@@ -18,11 +18,23 @@ import json
 import re
 from typing import Any
 
+from align.config.section import suggest
 from align.data.rows import Instruction, Message, Preference, Prompt, RowError
 
+FORMATS = ("messages", "prompt-response", "alpaca", "preference", "hh-rlhf")
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 RESPONSE = ("response", "completion", "answer", "output")
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+
+
+def require_known(format: str) -> None:
+    """Refuse a `format` that no row can have.
+
+    Raises:
+        ValueError: what to write instead.
+    """
+    if format not in ("auto", *FORMATS):
+        raise ValueError(f"format={format}: unknown; {suggest(format, ('auto', *FORMATS))}")
 
 
 def detect(row: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from align.config import DataSource
 from align.data import formats
 from align.data.files import read_rows
 from align.data.rows import Instruction, Message, Preference, Prompt, RowError
-from align.errors import DataError
+from align.errors import ConfigError, DataError
 
 LISTED = 10
 """Bad rows written out in full; the rest are counted."""
@@ -66,7 +66,11 @@ def _load(
 ) -> list[Record]:
     records: list[Record] = []
     problems: list[tuple[str, RowError]] = []
-    format: str = source.format
+    try:
+        formats.require_known(source.format)
+    except ValueError as error:
+        raise ConfigError(f"{source.path}: {error}") from error
+    format = source.format
     rows = 0
     for where, row in read_rows(source):
         rows += 1

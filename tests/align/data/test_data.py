@@ -11,7 +11,7 @@ import pytest
 
 from align.config import DataSource
 from align.data import load_instructions, load_preferences, load_prompts, prompt_key
-from align.errors import DataError
+from align.errors import ConfigError, DataError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 USER, GOOD, BAD = "2 + 3?", "5", "6"
@@ -347,3 +347,9 @@ def test_real_data_sets_load_with_format_auto():
     assert len(load_prompts(pairs)) > 2300
     alpaca = load_instructions(source(SHARED / "samples/alpaca_en_demo.json", max_bad_rows=9))
     assert len(alpaca) > 980
+
+
+def test_a_format_that_does_not_exist_is_refused_with_the_nearest_that_does(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "response": "2"}])
+    with pytest.raises(ConfigError, match=r"rows\.jsonl: format=alpacca: .*mean `alpaca`\?"):
+        load_instructions(DataSource(path=str(path), format="alpacca"))
