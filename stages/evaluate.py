@@ -49,7 +49,7 @@ def run(context: StageContext) -> StageResult:
     from align.evaluation.summary import FORMAT, headlines, summarise
     from align.models import load as models
     from align.report.terminal import table
-    from stages.support.reward_setup import external_reward_model, judge
+    from stages.support.reward_setup import external_reward_model, reward_model_of
 
     recipe, config = context.recipe, context.recipe.evaluate
     tokenizer = models.load_tokenizer(context.parents["sft"].model)
@@ -57,9 +57,9 @@ def run(context: StageContext) -> StageResult:
     # 1 read prompts and pairs
     sft = _load(context, "sft")
     limit = getattr(sft.config, "max_position_embeddings", None)
-    scorer = external_reward_model(context)
-    fits = None if scorer is None else scorer.fits
-    room = None if scorer is None else partial(scorer.fits, room=config.max_new_tokens)
+    external = external_reward_model(context)
+    fits = None if external is None else external.fits
+    room = None if external is None else partial(external.fits, room=config.max_new_tokens)
     source = recipe.data.evaluation
     assert source is not None
     evaluation_set = read_evaluation_set(
@@ -77,8 +77,8 @@ def run(context: StageContext) -> StageResult:
     del sft
 
     # 3 score with the reward model
-    score = judge(context, tokenizer, scorer)
-    evaluation_set.reward(chain(*generations.values(), filter(None, [pool])), score)
+    reward_model = reward_model_of(context, tokenizer, external)
+    evaluation_set.reward(chain(*generations.values(), filter(None, [pool])), reward_model)
     if pool is not None:  # greedy answers are equal, and so is the best of them
         generations[BEST_OF_N] = Generations(
             pool.best_of(config.best_of_n), generations["sft"].greedy
@@ -88,7 +88,7 @@ def run(context: StageContext) -> StageResult:
     # 4 score the held-out pairs
     card = None
     if pairs.kept:
-        scored_pairs = score_pairs(pairs.kept, score)
+        scored_pairs = score_pairs(pairs.kept, reward_model, batch_size=config.batch_size)
         card = reward_card(scored_pairs, resamples=config.bootstrap, seed=context.seed)
 
     # 5 summarise

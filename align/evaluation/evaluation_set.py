@@ -18,20 +18,13 @@ from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
+from align.scoring.reward_model import Conversation, RewardModel
 from align.scoring.rules import check_checks, judge
 
 KL_ANSWERS = 512
 """Answers whose KL is measured, if there are that many: whole distributions need few of them."""
 
 
-class Conversation(NamedTuple):
-    """A prompt with its response: for a judge of tokens, and for one that reads text."""
-
-    ids: list[int]
-    messages: list[Message]
-
-
-Score = Callable[[list[Conversation]], list[float]]
 Fits = Callable[[list[Message]], bool]
 """Whether the reward model can read all of a conversation."""
 
@@ -130,7 +123,8 @@ class EvaluationSet:
         self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
     ) -> Generations:
         """Let a policy answer, and measure how far it is from the reference."""
-        config, settings = self.config, self._settings(stop_ids)
+        config = self.config
+        settings = self._settings(stop_ids)
         sampled, greedy = (
             self._judged(answer(policy, self.ids, settings, temperature=t, samples=n))
             for t, n in ((config.temperature, config.samples_per_prompt), (0.0, 1))
@@ -148,7 +142,8 @@ class EvaluationSet:
     def draw(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Responses:
         """The answers that best-of-n picks from: n for each sample."""
         count = self.config.samples_per_prompt * self.config.best_of_n
-        settings, temperature = self._settings(stop_ids), self.config.temperature
+        settings = self._settings(stop_ids)
+        temperature = self.config.temperature
         return self._judged(
             answer(policy, self.ids, settings, temperature=temperature, samples=count)
         )
@@ -172,10 +167,11 @@ class EvaluationSet:
             ]
         return Responses(samples, texts, gold)
 
-    def reward(self, given: Iterable[Responses], score: Score) -> None:
+    def reward(self, given: Iterable[Responses], reward_model: RewardModel) -> None:
         """Add the rewards; an answer that was cut is scored where it was cut."""
         for responses in given:
-            flat = iter(score(list(self._conversations(responses.samples))))
+            conversations = list(self._conversations(responses.samples))
+            flat = iter(reward_model.score(conversations, batch_size=self.config.batch_size))
             responses.reward = [[next(flat) for _ in its] for its in responses.samples]
 
     def _conversations(self, samples: Answers) -> Iterator[Conversation]:

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from align.config import DataSource
 from align.data import Preference, load_preferences, prompt_key, with_unseen_prompts
 from align.data.chat import encode, prompt_ids
-from align.evaluation.evaluation_set import Conversation, Fits, Score, warn
+from align.evaluation.evaluation_set import Fits, warn
 from align.evaluation.reward_card import ScoredPair
+from align.scoring.reward_model import Conversation, RewardModel
 
 
 class Pair(NamedTuple):
@@ -67,9 +68,14 @@ def read_pairs(
     return Pairs(kept, left_out)
 
 
-def score_pairs(pairs: Sequence[Pair], score: Score) -> list[ScoredPair]:
+def score_pairs(
+    pairs: Sequence[Pair], reward_model: RewardModel, *, batch_size: int = 64
+) -> list[ScoredPair]:
     """Score both answers of every pair."""
-    chosen, rejected = (score(list(side)) for side in zip(*map(conversations, pairs), strict=True))
+    chosen, rejected = (
+        reward_model.score(side, batch_size=batch_size)
+        for side in zip(*map(conversations, pairs), strict=True)
+    )
     return [
         ScoredPair(
             prompt=prompt_key(pair.row.prompt),

@@ -59,7 +59,8 @@ def reward_card(pairs: Sequence[ScoredPair], *, resamples: int, seed: int = 0) -
     def share(of: Sequence[ScoredPair], points: Points) -> Estimate:
         return _share(of, points, resamples=resamples, seed=seed)
 
-    accuracy, ceiling = share(pairs, _by_score), _ceiling(pairs)
+    accuracy = share(pairs, _by_score)
+    ceiling = _ceiling(pairs)
     return {
         "pairs": len(pairs),
         "accuracy": accuracy,

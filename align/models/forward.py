@@ -62,9 +62,14 @@ def state_values(head: nn.Linear, states: Tensor, sequences: Sequences) -> Tenso
 def final_scores(trunk: nn.Module, head: nn.Linear, sequences: Sequences) -> Tensor:
     """Score at the last token of each sequence, float32 [b]; found by the mask, not by its id."""
     fed = right_padded(sequences, last=True)
-    states = trunk(input_ids=fed.input_ids, use_cache=False).last_hidden_state
-    rows = torch.arange(len(sequences), device=states.device)
-    return apply_head(head, states[rows, sequences.lengths - 1])
+    return last_token_scores(trunk, head, fed.input_ids, sequences.lengths)
+
+
+def last_token_scores(trunk: nn.Module, head: nn.Linear, ids: Tensor, lengths: Tensor) -> Tensor:
+    """Score at the last token of each right-padded row of ids [b, w]; lengths [b]; float32 [b]."""
+    states = trunk(input_ids=ids, use_cache=False).last_hidden_state
+    rows = torch.arange(len(ids), device=states.device)
+    return apply_head(head, states[rows, lengths - 1])
 
 
 class Fed(NamedTuple):

@@ -24,7 +24,7 @@ from transformers import (
 from align.config import LoraSection
 from align.data import chat
 from align.errors import ConfigError
-from align.models.forward import ScoreHead
+from align.models.forward import ScoreHead, last_token_scores
 from align.models.pretrained import Path_, load_weights, naming, quiet, refuse_unread
 from align.runs.artifacts import safetensors_faults
 
@@ -212,15 +212,8 @@ def reward_scores(
         ids = torch.full((len(rows), int(lengths.max())), pad_id)
         for row, i in enumerate(rows):
             ids[row, : lengths[row]] = torch.tensor(sequences[i])
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        hidden = trunk(
-            input_ids=ids.to(scorer.device),
-            attention_mask=mask.to(scorer.device, torch.long),
-            use_cache=False,
-        ).last_hidden_state
-        last = hidden[torch.arange(len(rows)), (lengths - 1).to(hidden.device)]
-        score = last.float() @ head.weight.float().squeeze(0)  # bfloat16 would round it to .03
-        for i, one in zip(rows, score.tolist(), strict=True):
+        found = last_token_scores(trunk, head, ids.to(scorer.device), lengths.to(scorer.device))
+        for i, one in zip(rows, found.tolist(), strict=True):
             scores[i] = one
     return scores
 

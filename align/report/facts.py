@@ -208,7 +208,8 @@ def scores(response: Mapping[str, Any]) -> str:
 
 def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was made, as pairs of a name and a value."""
-    made, setup = summary["provenance"], summary["setup"]
+    made = summary["provenance"]
+    setup = summary["setup"]
     base = made["base_model"]
     if made["base_revision"]:
         base += f" @ {made['base_revision']}"

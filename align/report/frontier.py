@@ -72,7 +72,8 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _panel(summary: Mapping[str, Any], quantity: str) -> Panel:
-    shown, curve = _shown(summary), (summary["best_of_n"] or {"curve": []})["curve"]
+    shown = _shown(summary)
+    curve = (summary["best_of_n"] or {"curve": []})["curve"]
     spots = {key: (_kl(entry), entry[quantity]["all"]) for key, entry in shown.items()}
     stations = [(_exactly(one["kl_bound"]), one[quantity]) for one in curve]
     everything = [*spots.values(), *stations]
@@ -125,7 +126,8 @@ def _height(axis: Axis, value: float) -> float:
 
 def rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Label, KL, each quantity, and each quantity's lead over best-of-n at that KL, if known."""
-    measured, found = quantities(summary), summary["best_of_n"]
+    measured = quantities(summary)
+    found = summary["best_of_n"]
     lines = []
     for key, entry in _shown(summary).items():
         values = [interval(entry[what]["all"]) for what in measured]

@@ -70,7 +70,8 @@ def _context(
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
     showcase: int,
 ) -> dict[str, Any]:
-    policies, card = summary["policies"], summary["reward_model"]
+    policies = summary["policies"]
+    card = summary["reward_model"]
     judge = "gold" if policies["sft"]["gold"] is not None else "reward"
     judged = verdict(dict(summary))
     forests = [pictures.overview(policies, judge), pictures.families(policies, judge)]

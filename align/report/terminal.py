@@ -39,7 +39,8 @@ def _row(key: str, entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _notes(summary: dict[str, Any]) -> list[str]:
-    setup, card = summary["setup"], summary["reward_model"]
+    setup = summary["setup"]
+    card = summary["reward_model"]
     prompts = setup["prompts"]
     lines = [
         f"{prompts['all']} held-out prompts × {setup['samples_per_prompt']} answers at temperature "

@@ -83,7 +83,8 @@ class Checkpoints:
 
     def _take_up(self) -> str:
         """Read the name of the attempt that was broken off, or begin a new one."""
-        place, made_from = self._folder / ATTEMPT, fingerprint(self._inputs)
+        place = self._folder / ATTEMPT
+        made_from = fingerprint(self._inputs)
         try:
             known = json.loads(place.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none yet, or torn

@@ -160,7 +160,8 @@ def check(stage: Stage, command: Command) -> State:
     state = examine(stage, command.recipe, command.run_dir, cache, force=command.force)
     cache.save()
     if state.reasons:
-        shown, more = state.reasons[:3], len(state.reasons) - 3
+        shown = state.reasons[:3]
+        more = len(state.reasons) - 3
         told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
         print(f"{stage.name:<9}runs: {told}", flush=True)
         if state.artifact is not None and not command.force:

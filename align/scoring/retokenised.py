@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from align.data.chat import decode
 from align.data.rows import Message
 from align.maths.timeline import Sequences
-from align.scoring.text_scorer import TextScorer
+from align.scoring.reward_model import Conversation, RewardModel
 
 
 class RetokenisedScorer:
@@ -22,13 +22,14 @@ class RetokenisedScorer:
     `ppo.missing_eos` is what punishes it.
     """
 
-    def __init__(self, scorer: TextScorer, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, reward_model: RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """`tokenizer`: the policy's."""
-        self.scorer, self.tokenizer = scorer, tokenizer
+        self.reward_model, self.tokenizer = reward_model, tokenizer
 
     def __call__(self, sequences: Sequences) -> Tensor:
         """Raw score of each response, float32 [b], without gradient."""
-        scores = self.scorer.scores(list(self.as_messages(sequences)), batch_size=len(sequences))
+        told = [Conversation([], messages) for messages in self.as_messages(sequences)]
+        scores = self.reward_model.score(told, batch_size=len(sequences))
         return torch.tensor(scores, device=sequences.input_ids.device)
 
     def as_messages(self, sequences: Sequences) -> Iterator[list[Message]]:

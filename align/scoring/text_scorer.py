@@ -35,6 +35,7 @@ from align.data.rows import Message
 from align.errors import ConfigError
 from align.models import load as models
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread
+from align.scoring.reward_model import Conversation
 
 SCORE_AT, STOP = "score_at", "stop"
 """Key and value in a reward model's configuration: its score stands at the stop token."""
@@ -128,6 +129,10 @@ class TextScorer:
     def fits(self, messages: Sequence[Message], *, room: int = 0) -> bool:
         """Whether the model reads all of a conversation and `room` more tokens."""
         return self.limit is None or self.length(messages) + room <= self.limit
+
+    def score(self, conversations: Sequence[Conversation], *, batch_size: int = 64) -> list[float]:
+        """The same of conversations as a reward model is given them (RewardModel)."""
+        return self.scores([one.messages for one in conversations], batch_size=batch_size)
 
     @torch.no_grad()
     def scores(

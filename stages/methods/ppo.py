@@ -14,7 +14,8 @@ from stages.support.aligned import aligned_stage
 
 
 def run(context: StageContext) -> StageResult:
-    source, config = context.recipe.data.prompts, context.recipe.ppo
+    source = context.recipe.data.prompts
+    config = context.recipe.ppo
     assert source is not None, "the runner refuses a recipe without it"
     rows = load_prompts(source, warn=print)
 

@@ -19,7 +19,7 @@ from align.models.forward import computing_in, final_scores, trunk_of
 from align.ppo import train as ppo
 from align.ppo.roles import Roles
 from align.sampling.sampler import Sample, collate_prompts
-from stages.support.reward_setup import RewardSetup
+from stages.support.reward_setup import RewardSetup, own_reward_model
 from stages.support.training import TrainingSetup
 
 Ids = list[int]
@@ -51,7 +51,7 @@ def with_our_settings(trainer_class: type[Any]) -> type[Any]:
     return EncodedTrainer
 
 
-class Scorer:
+class RolloutReward:
     """The reward model alone, with what `score` of align/ppo/train.py asks of PPO's roles."""
 
     def __init__(self, setup: TrainingSetup, reward: RewardSetup) -> None:
@@ -68,12 +68,7 @@ def own_scorer(setup: TrainingSetup) -> Callable[[Sequences], Tensor]:
     """The reward stage's model on the policy's tokens, in the arithmetic that PPO computes in."""
     full = setup.lora is None
     compute_dtype = setup.compute_dtype if full else None
-    model = models.load_reward_model(
-        setup.context.parents["reward"].model,
-        pad_id=setup.tokenizer.pad_token_id,
-        dtype="float32" if full else setup.context.recipe.model.dtype,
-        device=setup.device,
-    )
+    model = own_reward_model(setup.context, setup.tokenizer, trained=full)
 
     def scores(sequences: Sequences) -> Tensor:
         with computing_in(compute_dtype, setup.device):
@@ -83,7 +78,7 @@ def own_scorer(setup: TrainingSetup) -> Callable[[Sequences], Tensor]:
 
 
 def reward_function(
-    scorer: Scorer,
+    scorer: RolloutReward,
     config: PPOConfig,
     asked: Sequence[EncodedPrompt],
     *,

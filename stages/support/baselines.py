@@ -34,7 +34,8 @@ BORROWED = tuple(f"ppo.{name}" for name in TERMS)
 def run_baseline(
     method: str, trainer_class: type[Any], config_class: type[Any], context: StageContext
 ) -> StageResult:
-    source, config = context.recipe.data.prompts, context.recipe.ppo
+    source = context.recipe.data.prompts
+    config = context.recipe.ppo
     assert source is not None, "the runner refuses a recipe without it"
     rows = load_prompts(source, warn=print)
 
@@ -53,9 +54,10 @@ def run_baseline(
     encoded = chat.encode_prompts(setup.tokenizer, trained_on)
     longest = setup.max_length - config.max_new_tokens
     prompts = within(encoded, lambda prompt: len(prompt.ids), longest, "prompts")
-    policy, pad_id = setup.load(), setup.tokenizer.pad_token_id
+    policy = setup.load()
+    pad_id = setup.tokenizer.pad_token_id
     stop_ids = models.stop_ids(setup.tokenizer, policy)
-    scorer = baseline.Scorer(setup, reward)
+    scorer = baseline.RolloutReward(setup, reward)
     repeated = enough(prompts, config.rollout_batch_size)
 
     # 2. Train.

@@ -13,7 +13,7 @@ from align.errors import ConfigError
 from align.models import load as models
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.runs.contract import StageContext
-from stages.support.reward_setup import RewardSetup
+from stages.support.reward_setup import RewardSetup, own_reward_model
 from stages.support.training import TrainingSetup
 
 
@@ -42,12 +42,7 @@ def build_roles(setup: TrainingSetup, reward: RewardSetup) -> SharedRoles | Sepa
     trained: PreTrainedModel | PeftModel = policy
     if config.lora is not None:
         trained = models.add_lora(policy, config.lora, task="causal")
-    scorer = reward.scorer or models.load_reward_model(
-        context.parents["reward"].model,
-        pad_id=setup.tokenizer.pad_token_id,
-        dtype=context.recipe.model.dtype if lora is not None else "float32",  # the critic's start
-        device=setup.device,
-    )
+    scorer = reward.scorer or own_reward_model(context, setup.tokenizer, trained=lora is None)
     compute_dtype = setup.compute_dtype if lora is None else None
     return SeparateRoles(
         trained, setup.load(), scorer, value_lora=lora, compute_dtype=compute_dtype, **kwargs

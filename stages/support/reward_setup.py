@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import NamedTuple, TypeVar
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.data import Instruction, Prompt, load_instructions
 from align.errors import DataError
-from align.evaluation.evaluation_set import Score
 from align.models import load as models
 from align.runs.contract import StageContext
 from align.scoring.retokenised import RetokenisedScorer
+from align.scoring.reward_model import Conversation, RewardModel, TokenRewardModel
 from align.scoring.text_scorer import TextScorer
 from stages.support.reward_source import subsample
 from stages.support.training import TrainingSetup
@@ -25,7 +25,7 @@ class RewardSetup(NamedTuple):
     rows: list[Prompt]
     """The prompts that the reward model reads whole."""
     scorer: RetokenisedScorer | None
-    """A external reward model; None: the reward stage's, which reads the policy's tokens."""
+    """An external reward model; None: the reward stage's, which reads the policy's tokens."""
     mean: float
     std: float
     """Of the raw score over demonstrations; 0 and 1 where scores are not normalised."""
@@ -42,43 +42,52 @@ def reward_setup(setup: TrainingSetup, rows: Sequence[Prompt]) -> RewardSetup:
     return RewardSetup(kept, scorer, *moments(context, model))
 
 
-def external_reward_model(context: StageContext) -> TextScorer | None:
-    """The reward model that the recipe names, if it names one."""
+def external_reward_model(context: StageContext) -> RewardModel | None:
+    """The reward model that the recipe names, if it names one.
+
+    To add a kind (a judge behind an endpoint): its source in align/config/sources.py, its class in
+    align/scoring/, and its line here.
+    """
     recipe = context.recipe
     if (source := recipe.ppo.reward_model) is None:
         return None
-    dtype, device = recipe.model.dtype, models.find_device(recipe.model.device)
     return TextScorer.load(
         source.path,
         revision=source.revision,
-        dtype=dtype,
-        device=device,
+        dtype=recipe.model.dtype,
+        device=models.find_device(recipe.model.device),
         warn=context.tracker.note,
     )
 
 
-def judge(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase, model: TextScorer | None
-) -> Score:
-    """What scores the answers of an evaluation, in batches of its size: as in PPO, the same one."""
-    size = context.recipe.evaluate.batch_size
-    if model is not None:
-        return lambda conversations: model.scores(
-            [one.messages for one in conversations], batch_size=size
-        )
-    pad_id = int(tokenizer.pad_token_id)
-    own = models.load_reward_model(
+def own_reward_model(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, *, trained: bool = False
+) -> PreTrainedModel:
+    """The reward stage's model, which reads the policy's tokens.
+
+    In the recipe's type; in float32 where `trained`: full weights of a critic start from it, and
+    what is trained is float32 (TrainingSetup.load).
+    """
+    model = context.recipe.model
+    return models.load_reward_model(
         context.parents["reward"].model,
-        pad_id=pad_id,
-        dtype=context.recipe.model.dtype,
-        device=models.find_device(context.recipe.model.device),
-    )
-    return lambda conversations: models.reward_scores(
-        own, [one.ids for one in conversations], pad_id=pad_id, batch_size=size
+        pad_id=int(tokenizer.pad_token_id),
+        dtype="float32" if trained else model.dtype,
+        device=models.find_device(model.device),
     )
 
 
-def moments(context: StageContext, model: TextScorer | None) -> tuple[float, float]:
+def reward_model_of(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, external: RewardModel | None
+) -> RewardModel:
+    """What scores the responses of an evaluation: as in PPO, the same one."""
+    if external is not None:
+        return external
+    own = own_reward_model(context, tokenizer)
+    return TokenRewardModel(own, pad_id=int(tokenizer.pad_token_id))
+
+
+def moments(context: StageContext, model: RewardModel | None) -> tuple[float, float]:
     """Mean and standard deviation of the raw score over demonstrations.
 
     The reward stage publishes those of its model; an external one is asked here.
@@ -92,12 +101,12 @@ def moments(context: StageContext, model: TextScorer | None) -> tuple[float, flo
         return handoff.reward_mean, handoff.reward_std
     assert recipe.data.instructions is not None, "the runner refuses a recipe without it"
     rows = subsample(load_instructions(recipe.data.instructions, warn=print))
-    conversations = [row.messages for row in readable(model, rows, "instructions")]
-    scores = model.scores(conversations)
+    shown = readable(model, rows, "instructions")
+    scores = model.score([Conversation([], list(row.messages)) for row in shown])
     return fmean(scores), pstdev(scores)
 
 
-def readable(model: TextScorer, rows: Sequence[Row], name: str, *, room: int = 0) -> list[Row]:
+def readable(model: RewardModel, rows: Sequence[Row], name: str, *, room: int = 0) -> list[Row]:
     """The rows whose conversation a reward model can read whole, with `room` more tokens."""
     kept = [row for row in rows if model.fits(row.messages, room=room)]
     told = f"longer than the {model.limit} tokens that {model.name} reads"

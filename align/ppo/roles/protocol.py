@@ -18,7 +18,7 @@ from align.errors import ConfigError
 from align.maths.timeline import Sequences
 from align.models.forward import PolicyOutputs
 
-Scorer = Callable[[Sequences], Tensor]
+SequenceScorer = Callable[[Sequences], Tensor]
 """What scores instead of a model on the policy's tokens: raw scores [b], as `Roles.scores`."""
 
 

@@ -28,7 +28,7 @@ from align.models.forward import (
     zero_head,
 )
 from align.models.load import HEAD, disable_dropout
-from align.ppo.roles.protocol import Scorer, checked_std, foreign_critic
+from align.ppo.roles.protocol import SequenceScorer, checked_std, foreign_critic
 
 
 class SeparateRoles:
@@ -38,7 +38,7 @@ class SeparateRoles:
         self,
         policy: PreTrainedModel | PeftModel,
         reference: PreTrainedModel,
-        reward_model: PreTrainedModel | Scorer,
+        reward_model: PreTrainedModel | SequenceScorer,
         *,
         pad_id: int,
         stop_ids: Sequence[int],

@@ -28,7 +28,7 @@ from align.models.forward import (
     zero_head,
 )
 from align.models.load import disable_dropout
-from align.ppo.roles.protocol import Scorer, checked_std, foreign_critic
+from align.ppo.roles.protocol import SequenceScorer, checked_std, foreign_critic
 
 
 class SharedRoles:
@@ -43,7 +43,7 @@ class SharedRoles:
         base: PreTrainedModel,
         policy_lora: LoraConfig,
         *,
-        reward_adapter: Path | Scorer,
+        reward_adapter: Path | SequenceScorer,
         pad_id: int,
         stop_ids: Sequence[int],
         reward_mean: float = 0.0,

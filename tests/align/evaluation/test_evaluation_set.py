@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from align.config import EvaluateConfig
 from align.data import Prompt
 from align.data.chat import decode, prompt_ids
-from align.evaluation.evaluation_set import Conversation, EvaluationSet, Responses
+from align.data.rows import Message
+from align.evaluation.evaluation_set import EvaluationSet, Responses
 from align.sampling.sampler import Sample
+from align.scoring.reward_model import Conversation
 from tests import tiny
 
 CHECKS = [{"kind": "contains_any", "values": ["Seoul"], "core": True}]
@@ -51,6 +55,22 @@ def test_the_judge_reads_the_text_that_the_reward_model_and_the_probe_read() -> 
     assert read == [decode(tokenizer, sample.content) for sample in samples]
 
 
+class By:
+    """A reward model that is a function: all that an evaluation asks of one."""
+
+    name = "by"
+    limit: int | None = None
+
+    def __init__(self, function: Callable[[Sequence[Conversation]], list[float]]) -> None:
+        self.function = function
+
+    def fits(self, messages: Sequence[Message], *, room: int = 0) -> bool:
+        return True
+
+    def score(self, conversations: Sequence[Conversation], *, batch_size: int = 64) -> list[float]:
+        return self.function(conversations)
+
+
 def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
     """At the template's own stop, where it was trained, whichever stop was sampled."""
     evaluated = evaluation_set()
@@ -59,12 +79,12 @@ def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
     scored: list[list[int]] = []
     told: list[list[dict[str, str]]] = []
 
-    def score(conversations: list[Conversation]) -> list[float]:
+    def score(conversations: Sequence[Conversation]) -> list[float]:
         scored.extend(one.ids for one in conversations)
         told.extend(one.messages for one in conversations)
         return [float(len(one.ids)) for one in conversations]
 
-    evaluated.reward(generations, score)
+    evaluated.reward(generations, By(score))
     samples = [sample for its in generations.sampled.samples for sample in its]
     assert {sample.finished for sample in samples} == {True, False}
     prompts = [ids for ids in evaluated.ids for _ in range(3)]
@@ -102,7 +122,7 @@ def test_best_of_one_hands_in_the_samples_of_sft() -> None:
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
     paper = evaluation_set(best_of_n=1)
     given, pool = paper.generate(sft, sft, stop_ids=stops), paper.draw(sft, stop_ids=stops)
-    paper.reward([*given, pool], lambda sequences: [float(len(ids)) for ids in sequences])
+    paper.reward([*given, pool], By(lambda shown: [float(len(one.ids)) for one in shown]))
     assert pool.best_of(1).samples == given.sampled.samples
     assert pool.best_of(1).gold[0] == given.sampled.gold[0]
     assert pool.best_of(1).kl_bound == 0.0
@@ -112,7 +132,7 @@ def test_best_of_n_hands_in_what_the_reward_model_likes_best_of_each_n() -> None
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
     paper = evaluation_set(best_of_n=4)
     pool = paper.draw(sft, stop_ids=stops)
-    paper.reward([pool], lambda conversations: [float(sum(one.ids)) for one in conversations])
+    paper.reward([pool], By(lambda shown: [float(sum(one.ids)) for one in shown]))
     picked = pool.best_of(4)
     assert picked.reward is not None and pool.reward is not None
     for p, its in enumerate(pool.reward):

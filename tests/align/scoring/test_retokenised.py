@@ -92,8 +92,8 @@ def test_an_unfinished_response_is_told_as_far_as_it_goes():
     assert answers[0].endswith("\N{REPLACEMENT CHARACTER}")
     assert answers[1] == TALKS[1][1][: len(answers[1])]
     for told in role.as_messages(batch):
-        ids = role.scorer.encode(told)["input_ids"]
-        assert role.scorer.tokenizer.eos_token_id in ids[-2:]
+        ids = role.reward_model.encode(told)["input_ids"]
+        assert role.reward_model.tokenizer.eos_token_id in ids[-2:]
 
 
 @pytest.mark.parametrize("layout", ["separate", "shared"])
