@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from align.config.evaluate import EvaluateConfig
 from align.config.methods import STAGES, TRL
 from align.config.ppo import PPOConfig
-from align.config.section import RUN_NAME, Section, suggest
+from align.config.section import RUN_NAME, Section, composed, suggest
 from align.config.sources import DataConfig, DataSource, ModelConfig, ModelSource
 from align.config.trainer_fields import check_trainer
 from align.config.trl_stages import BaselineSection, LoraSection, TrainerSection, TRLSection
@@ -29,6 +29,7 @@ __all__ = [
     "PPOConfig",
     "Recipe",
     "TrainerSection",
+    "composed",
 ]
 
 
@@ -52,7 +53,7 @@ def _a_parent(name: str) -> str:
 class Recipe(Section):
     """A whole run. Stages read their own section plus `model`, `seed` and their data."""
 
-    name: Annotated[str, Field(pattern=f"^{RUN_NAME}$")]
+    name: Annotated[str, Field(pattern=f"^{RUN_NAME}$"), AfterValidator(composed)]
     """Name of the run directory under runs/; the recipe's file name when not given."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     model: ModelConfig

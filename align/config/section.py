@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+RUN_NAME = r"[^\W_][\w.-]{0,63}"
+"""Letters and digits of any script: no path, no control or invisible character matches `\\w`."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 """What the libraries below count in 32 bits."""
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form, NFC: 한 typed or stored as three letters is one name."""
+    return unicodedata.normalize("NFC", name)
 
 
 class Section(BaseModel):

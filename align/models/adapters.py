@@ -44,7 +44,7 @@ def check_targets(model: PreTrainedModel, lora: LoraSection, *, key: str) -> Non
     linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
     usual = {name.rpartition(".")[2] for name in linear} - {HEAD, "lm_head"}
     remedy = f"name some of {', '.join(sorted(usual))}, or use all-linear"
-    shown = json.dumps(targets if isinstance(targets, str) else list(targets))
+    shown = json.dumps(targets if isinstance(targets, str) else list(targets), ensure_ascii=False)
     if not named:
         raise ConfigError(
             f"{key}.targets={shown}: {type(model).__name__} has no such layer; {remedy}"

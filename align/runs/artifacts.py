@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from align.config import RUN_NAME
+from align.config import RUN_NAME, composed
 from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
 from align.runs.hashing import HashCache
 from align.runs.manifest import MANIFEST, FileRecord, Manifest, dump_manifest, load_manifest
@@ -58,7 +58,7 @@ def open_run(runs_dir: Path, name: str) -> Path:
             f"run={name}: a run name is at most 64 letters, digits, `.`, `_`, `-`, "
             "and starts with a letter or digit"
         )
-    path = runs_dir / name
+    path = runs_dir / composed(name)
     if path.is_symlink():
         raise ConfigError(f"{path}: is a symbolic link; give another run=NAME")
     with retryable(f"{path}: cannot be made"):

@@ -81,7 +81,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             verb = "is new" if name not in old else "is gone" if name not in new else "changed"
             told.append(f"{name} {verb}")
         else:
-            told.append(f"{name} {json.dumps(before)} → {json.dumps(after)}")
+            told.append(f"{name} {_as_json(before)} → {_as_json(after)}")
     return told
 
 
@@ -100,7 +100,11 @@ def _as_written(value: Any) -> str:
     """Spell a setting as on a command line: null, true, [a,b], 1e-05, word."""
     if isinstance(value, list):
         return f"[{','.join(map(_as_written, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _is_hash(value: Any) -> bool:

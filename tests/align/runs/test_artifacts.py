@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
+from align.config import Recipe
 from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
 from align.runs import artifacts
 from align.runs.artifacts import (
@@ -179,7 +181,7 @@ def test_a_manifest_may_not_lead_out_of_its_folder(tmp_path):
         "a b",
         "a\nb",
         "x" * 65,
-        "실행",
+        "실 행",
         "a\0b",
     ],
 )
@@ -249,3 +251,25 @@ def test_quarantine_keeps_every_damaged_artifact_and_says_why(tmp_path):
 def test_other_errors_pass_through_retryable():
     with pytest.raises(ValueError, match="x"), retryable("y"):
         raise ValueError("x")
+
+
+@pytest.mark.parametrize("name", ["한글-실행.1", "Straße", "実験2", "опыт_3", "q"])
+def test_a_run_is_named_in_letters_of_any_script(tmp_path, name):
+    assert open_run(tmp_path, name) == tmp_path / name
+    assert Recipe(name=name, model={"path": "base"}, data={}).name == name
+
+
+def test_a_name_is_the_same_composed_and_decomposed(tmp_path):
+    assert open_run(tmp_path, "\u1112\u1161\u11ab") == tmp_path / "\ud55c"
+    assert Recipe(name="\u1112\u1161\u11ab", model={"path": "b"}, data={}).name == "\ud55c"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["한/글", "한\n글", "한\u202e글", "한\u200b글", "_한", ".한", "글\x00", "가" * 65],
+)
+def test_no_path_space_control_or_invisible_character_is_in_a_run_name(tmp_path, name):
+    with pytest.raises(ConfigError, match="a run name is"):
+        open_run(tmp_path, name)
+    with pytest.raises(ValidationError):
+        Recipe(name=name, model={"path": "base"}, data={})

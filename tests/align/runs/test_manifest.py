@@ -119,3 +119,8 @@ def test_settings_that_lead_back_are_spelt_as_on_a_command_line():
 )
 def test_what_no_setting_brings_back_is_not_told_as_one(old, new):
     assert earlier_settings(old | {"seed": 0}, new | {"seed": 1}) == []
+
+
+def test_reasons_are_in_the_letters_that_the_user_wrote():
+    told = changes({"data.prompts.columns.prompt": "질문"}, {"data.prompts.columns.prompt": "말"})
+    assert told == ['data.prompts.columns.prompt "질문" → "말"']
