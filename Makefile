@@ -117,11 +117,14 @@ FORCE:
 	@echo 'set-up: installing into .venv; once, some minutes'
 	@test -x $(py) || $(PYTHON) -m venv .venv
 	@$(py) -c 'import torch' 2>/dev/null || { \
-	  test -n '$(TORCH_INDEX)' || echo 'torch: without TORCH_INDEX pip may choose the CUDA build (several GB)'; \
+	  test -n '$(TORCH_INDEX)' || test -e /dev/nvidiactl || test -e /dev/dxg || { echo $(call quoted,$(cuda_torch)); }; \
 	  $(pip) 'torch>=2.13'; }
 	@$(pip) 'setuptools>=77'
 	@$(pip) --no-build-isolation -e '.[dev]'
 	@touch $@
+
+cuda_torch = torch: no NVIDIA device is here, and pip fetches torch with CUDA on Linux (some 5 GB with its \
+  libraries); stop and give TORCH_INDEX=https://download.pytorch.org/whl/cpu for the build without
 
 pip = $(py) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
   $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)')

@@ -26,6 +26,7 @@ from align.data import load_instructions, load_preferences, load_prompts
 from align.runs.artifacts import lock
 from align.runs.contract import Stage
 from align.runs.freshness import State, local_path
+from align.runs.preflight import check_sources
 from align.runs.runner import Command, check, command_line, exit_code_of, make, read_command
 from align.runs.threads import set_threads
 from align.runs.tracking import clock, silence_telemetry
@@ -55,6 +56,7 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
     command = read_command(recipe_path, items)
     start, ran = time.monotonic(), 0
     with lock(command.run_dir):
+        check_sources(needed(command.recipe), command.recipe, command.run_dir)
         for stage in needed(command.recipe):
             state = check(stage, command)
             if state.reasons:

@@ -315,3 +315,21 @@ def test_every_dependency_is_pinned_by_the_constraints():
     assert len(names) > 15
     beside = ["vllm"]  # an extra that set-up does not install; it brings a torch of its own choice
     assert [name for name in names if name not in pins] == beside
+
+
+@pytest.mark.skipif(
+    any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg"))), reason="there is an NVIDIA device"
+)
+def test_set_up_says_what_it_would_fetch_and_how_to_avoid_it_before_pip_starts(project):
+    """The stand-in has no torch, and writes down what pip would be asked for."""
+    Path(".venv/.ready").unlink()
+    python = Path(".venv/bin/python")
+    python.write_text('#!/bin/sh\ntest "$1" = -c && exit 1\necho "ran $*"\n')
+    index = "TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+    told = subprocess.run(["make", "setup"], capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in told.splitlines() if line.startswith("torch: ")]
+    assert "5 GB" in line and line.endswith(f"give {index} for the build without")
+    assert told.index("torch: ") < told.index("ran -m pip install")
+    Path(".venv/.ready").unlink()
+    given = subprocess.run(["make", "setup", index], capture_output=True, text=True, check=True)
+    assert "torch: " not in given.stdout

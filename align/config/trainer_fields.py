@@ -10,6 +10,7 @@ import ast
 import difflib
 import functools
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ OURS = {
     "log_completions": "the evaluation keeps every answer in samples.jsonl",
 }
 """Fields the pipeline sets itself, and what to do instead."""
+
+POSITIVE = (
+    *("learning_rate", "num_train_epochs", "adam_epsilon", "logging_steps"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations"),
+)
+NOT_NEGATIVE = ("weight_decay", "max_grad_norm", "warmup_steps", "beta")
+"""Numbers that TRL or torch refuse, or train backwards with, once everything is loaded."""
 
 SCALARS: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -72,8 +80,23 @@ def check_trainer(stage: str, settings: dict[str, Any]) -> None:
             problems.append((name, f"{TRL[stage]}Config has no such field; {hint}"))
         elif not _fits(value, fields[name]):
             problems.append((name, f"{name}={value!r} should be {fields[name]}"))
+        elif (range_ := _out_of_range(name, value)) is not None:
+            problems.append((name, f"{name}={value!r} should be {range_}"))
     if problems:
         raise TrainerFieldError(problems)
+
+
+def _out_of_range(name: str, value: Any) -> str | None:
+    """Return the range that a number lies outside of. NaN lies outside of every range."""
+    if not isinstance(value, int | float):
+        return None
+    if name in POSITIVE:
+        return None if 0 < value < math.inf else "above 0"
+    if name in NOT_NEGATIVE:
+        return None if 0 <= value < math.inf else "0 or above"
+    if name == "max_steps":
+        return None if value == -1 or value > 0 else "above 0, or -1 for num_train_epochs"
+    return None
 
 
 @functools.cache

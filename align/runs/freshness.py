@@ -111,11 +111,7 @@ def stage_inputs(
         inputs |= flatten(model.model_dump(exclude={"path"}), name)
         inputs[f"{name}.path"] = model_identity(name, model, cache)
     for name, source in stage.data(recipe).items():
-        if source is None:
-            raise ConfigError(
-                f"data.{name}: missing, and {stage.name} needs it; add it to the recipe, "
-                f"or give data.{name}.path=FILE"
-            )
+        source = required(stage, name, source)
         inputs |= flatten(source.model_dump(exclude={"path", "max_bad_rows"}), f"data.{name}")
         inputs[f"data.{name}.path"] = source_identity(name, source, cache)
     inputs |= {f"parents.{name}": parent.manifest.fingerprint for name, parent in parents.items()}
@@ -134,6 +130,16 @@ def model_identity(name: str, model: ModelSource, cache: HashCache) -> str:
             f"together with {name}.revision"
         )
     return path_hash(Path(model.path), cache)
+
+
+def required(stage: Stage, name: str, source: DataSource | None) -> DataSource:
+    """Return a source that the stage reads; refuse a recipe without it."""
+    if source is None:
+        raise ConfigError(
+            f"data.{name}: missing, and {stage.name} needs it; add it to the recipe, "
+            f"or give data.{name}.path=FILE"
+        )
+    return source
 
 
 def source_identity(name: str, source: DataSource, cache: HashCache) -> str:

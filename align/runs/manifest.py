@@ -7,6 +7,7 @@ verifies is complete, anything else does not exist.
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +95,17 @@ def earlier_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ):
         return []
     return [f"{name}={_as_written(old[name])}" for name in changed]
+
+
+def how_to_keep(published: Manifest, inputs: dict[str, Any]) -> str | None:
+    """Return what a published artifact was made with, where it differs by settings alone."""
+    items = " ".join(map(shlex.quote, earlier_settings(published.inputs, inputs)))
+    if not items:
+        return None
+    return (
+        f'the published {published.stage} was made with SET="{items}"; stop and give that to '
+        "keep it, or RUN=NAME to make another beside it"
+    )
 
 
 def _as_written(value: Any) -> str:

@@ -8,7 +8,6 @@ stopped by a signal. Nothing is published then, and what was published before st
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,8 @@ from align.runs.checkpoints import Checkpoints, forget
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
 from align.runs.hashing import HashCache
-from align.runs.manifest import Handoff, Manifest, earlier_settings
+from align.runs.manifest import Handoff, Manifest, how_to_keep
+from align.runs.movement import curve_of, standstill
 from align.runs.signals import STOP, Stopped
 from align.runs.threads import set_threads
 from align.runs.tracking import METRICS_FILE, Tracker, WandbMirror, clock, silence_telemetry
@@ -164,25 +164,14 @@ def check(stage: Stage, command: Command) -> State:
         more = len(state.reasons) - 3
         told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
         print(f"{stage.name:<9}runs: {told}", flush=True)
-        if state.artifact is not None and not command.force:
-            _tell_earlier_settings(stage, state.artifact.manifest, state)
+        published = state.artifact and state.artifact.manifest
+        if published and (line := how_to_keep(published, state.inputs)) is not None:
+            print(f"{'':<9}{line}", flush=True)
     else:
         print(f"{stage.name:<9}up to date", flush=True)
         forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
         _note_dependencies(stage, command)
     return state
-
-
-def _tell_earlier_settings(stage: Stage, published: Manifest, state: State) -> None:
-    """Say how to keep what is published, where nothing but settings differ from its own."""
-    earlier = earlier_settings(published.inputs, state.inputs)
-    if earlier:
-        items = " ".join(map(shlex.quote, earlier))
-        print(
-            f'{"":<9}the published {stage.name} was made with SET="{items}"; stop and give that '
-            "to keep it, or RUN=NAME to make another beside it",
-            flush=True,
-        )
 
 
 def make(stage: Stage, command: Command, state: State) -> Artifact:
@@ -216,6 +205,8 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
     forget(command.run_dir, stage.name)
     _note_dependencies(stage, command)
     print(f"{stage.name:<9}done in {clock(manifest.wall_seconds)} → {artifact.path}", flush=True)
+    if (line := standstill(stage.name, curve_of(artifact.path))) is not None:
+        print(f"{stage.name:<9}{line}", flush=True)
     return artifact
 
 

@@ -44,6 +44,24 @@ def test_settings_of_another_kind_are_refused(settings):
         check_trainer("sft", settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"learning_rate": -1e-3}, "learning_rate=-0.001 should be above 0"),
+        ({"learning_rate": 0}, "learning_rate=0 should be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan should be above 0"),
+        ({"num_train_epochs": -1}, "num_train_epochs=-1 should be above 0"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0 should be above 0"),
+        ({"max_steps": 0}, "max_steps=0 should be above 0, or -1"),
+        ({"max_grad_norm": -1}, "max_grad_norm=-1 should be 0 or above"),
+    ],
+)
+def test_numbers_that_no_training_can_use_are_refused_before_it(settings, expected):
+    with pytest.raises(ValueError, match=expected):
+        check_trainer("sft", settings)
+    check_trainer("sft", {"max_steps": -1, "max_grad_norm": 0, "num_train_epochs": 0.5})
+
+
 def test_reading_the_names_imports_neither_trl_nor_transformers():
     code = (
         "import sys; from align.config.trainer_fields import trainer_fields; trainer_fields('dpo');"
