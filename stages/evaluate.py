@@ -48,6 +48,7 @@ def run(context: StageContext) -> StageResult:
     from align.evaluation.reward_card import reward_card
     from align.evaluation.summary import FORMAT, headlines, summarise
     from align.models import load as models
+    from align.models.vocabulary import fit_embeddings
     from align.report.terminal import table
     from stages.support.reward_setup import external_reward_model, reward_model_of
 
@@ -56,7 +57,7 @@ def run(context: StageContext) -> StageResult:
 
     # 1 read prompts and pairs
     sft = _load(context, "sft")
-    limit = getattr(sft.config, "max_position_embeddings", None)
+    limit = models.positions(sft.config)
     external = external_reward_model(context)
     fits = None if external is None else external.fits
     room = None if external is None else partial(external.fits, room=config.max_new_tokens)
@@ -69,7 +70,7 @@ def run(context: StageContext) -> StageResult:
     pairs = read_pairs(heldout, trained, tokenizer, limit=limit, fits=fits)
 
     # 2 answer, one policy in memory at a time
-    models.fit_embeddings(sft, tokenizer)
+    fit_embeddings(sft, tokenizer)
     stop_ids = models.stop_ids(tokenizer, sft)
     generations = _generate(context, evaluation_set, sft, stop_ids)
     pool = evaluation_set.draw(sft, stop_ids=stop_ids) if BEST_OF_N in config.policies else None
@@ -121,13 +122,13 @@ def _generate(
     context: StageContext, evaluation_set: EvaluationSet, sft: Any, stop_ids: list[int]
 ) -> dict[str, Generations]:
     """Let every model answer; show how it did as soon as that is known."""
-    from align.models import load as models
+    from align.models.vocabulary import fit_embeddings
 
     generations = {}
     names = [name for name in context.recipe.evaluate.policies if name != BEST_OF_N]
     for step, name in enumerate(names, start=1):
         policy = sft if name == "sft" else _load(context, name)
-        models.fit_embeddings(policy, evaluation_set.tokenizer)
+        fit_embeddings(policy, evaluation_set.tokenizer)
         generations[name] = evaluation_set.generate(policy, sft, stop_ids=stop_ids)
         means = generations[name].sampled.means()
         metrics = {f"evaluate/{key}/{name}": value for key, value in means.items()}

@@ -102,7 +102,11 @@ def check_data(recipe: Recipe) -> None:
     from align.data.chat import check_rows
     from align.models.load import load_tokenizer
 
-    check_rows(load_tokenizer(recipe.model.path, revision=recipe.model.revision), rows)
+    model = recipe.model
+    tokenizer = load_tokenizer(
+        model.path, revision=model.revision, chat_template=model.chat_template
+    )
+    check_rows(tokenizer, rows)
 
 
 def preload(names: Iterable[str]) -> None:

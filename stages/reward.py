@@ -44,7 +44,7 @@ def run(context: StageContext) -> StageResult:
     from align.models import load as models
     from align.scoring import text_scorer
     from stages.support import trl as support
-    from stages.support.training import TrainingSetup, encode_pairs, within
+    from stages.support.training import TrainingSetup, encode_pairs
 
     # 2. Encode.
     setup = TrainingSetup.of(context, "reward")
@@ -74,7 +74,7 @@ def run(context: StageContext) -> StageResult:
         return models.reward_scores(trainer.model, sequences, pad_id=setup.tokenizer.pad_token_id)
 
     shown = [chat.encode(setup.tokenizer, row.messages)[0] for row in subsample(demonstrations)]
-    scores = score(within(shown, len, setup.max_length, "instructions"))
+    scores = score(setup.within(shown, len, "instructions"))
     metrics |= {"reward/score/mean": fmean(scores), "reward/score/std": pstdev(scores)}
     if heldout:
         kept, encoded = encode_pairs(setup, heldout, "preferences_heldout")

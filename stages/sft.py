@@ -30,7 +30,7 @@ def run(context: StageContext) -> StageResult:
     from align.sampling.self_check import check_fit, check_sampler
     from stages.support import trl as support
     from stages.support.compact_head import IGNORED, score_labels_only
-    from stages.support.training import TrainingSetup, within
+    from stages.support.training import TrainingSetup
 
     # 2. Check the model: what is wrong with it is told before anything is trained.
     setup = TrainingSetup.of(context, "sft")
@@ -41,7 +41,7 @@ def run(context: StageContext) -> StageResult:
 
     # 3. Encode: every answer counts once, the prompt never.
     encoded = [pair for row in rows for pair in chat.encode_answers(setup.tokenizer, row.messages)]
-    kept = within(encoded, lambda pair: len(pair[0]), setup.max_length, "instructions")
+    kept = setup.within(encoded, lambda pair: len(pair[0]), "instructions")
     examples = [
         {
             "input_ids": ids,

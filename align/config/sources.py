@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from align.config.section import Count, Section
+
+TEMPLATES = ("plain", "chatml", "llama3", "gemma", "mistral")
+"""Chat templates by name; align/data/templates.py has their text."""
 
 
 class ModelSource(Section):
@@ -27,6 +31,16 @@ class ModelConfig(ModelSource):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 2
     """torch threads on CPU. Results are bit-identical for equal thread counts only."""
+    chat_template: str | None = None
+    """How SFT writes conversations: plain, chatml, llama3, gemma, mistral, or a file of Jinja.
+    Control tokens that the tokenizer lacks are added. None: the model's own template, or plain."""
+
+    @property
+    def template_file(self) -> Path | None:
+        """The file that holds the chat template, if the recipe names one."""
+        if self.chat_template is None or self.chat_template in TEMPLATES:
+            return None
+        return Path(self.chat_template)
 
 
 class DataSource(Section):

@@ -104,6 +104,12 @@ def vocabulary_key(tokenizer: PreTrainedTokenizerBase) -> Hashable:
     return len(tokenizer), tuple(tokenizer.all_special_tokens)
 
 
+def with_fixed_date(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template, writing TEMPLATE_DATE where it asks for today's date."""
+    template = chat_template(tokenizer)
+    return _fixed_date() + template if writes_date(tokenizer) else template
+
+
 def writes_date(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the template asks for today's date, and gets TEMPLATE_DATE."""
     return "strftime_now" in chat_template(tokenizer)
@@ -146,11 +152,10 @@ def _apply(
     *,
     generation_prompt: bool,
 ) -> str:
-    template = chat_template(tokenizer)
     try:
         text = tokenizer.apply_chat_template(
             messages,  # type: ignore[arg-type]
-            chat_template=_fixed_date() + template if writes_date(tokenizer) else template,
+            chat_template=with_fixed_date(tokenizer),
             tokenize=False,
             add_generation_prompt=generation_prompt,
             enable_thinking=False,

@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from align.config import LoraSection
 from align.errors import ConfigError
 from align.models.load import HEAD
+from align.models.vocabulary import token_layers
 
 POLICY, VALUE, REWARD = "default", "value", "reward"
 """Names of the adapters; the policy's is the one PEFT gives a lone adapter, and saves as one."""
@@ -60,6 +61,22 @@ def check_targets(model: PreTrainedModel, lora: LoraSection, *, key: str) -> Non
                 f"{key}.targets={shown}: {name} shares its weight with the embeddings, which an "
                 f"adapter on it would change too; {remedy}"
             )
+
+
+def rows_to_train(
+    model: PreTrainedModel, lora: LoraSection, ids: Sequence[int]
+) -> dict[str, list[int]]:
+    """The layers whose rows of these tokens an adapter has to train by themselves, by their names.
+
+    Embeddings, and a head with weights of its own unless the adapter is on it anyway.
+    """
+    if not ids:
+        return {}
+    names = token_layers(model)
+    own = [
+        name for name in names if lora.targets == "all-linear" or not _is_target(name, lora.targets)
+    ]
+    return {name: list(ids) for name in own}
 
 
 def _is_target(name: str, targets: str | Sequence[str]) -> bool:

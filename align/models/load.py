@@ -1,32 +1,32 @@
-"""Loading, adapting, scoring and saving the models of the four roles.
+"""Loading, adapting and scoring with the models of the four roles.
 
-Weights come from safetensors only and no model's own code is ever run. A stage publishes `model/`,
-full weights that plain transformers loads, and with LoRA also `adapter/` in PEFT's format.
+Weights come from safetensors only and no model's own code is ever run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from align.config import LoraSection
 from align.data import chat
+from align.data.templates import give_template
 from align.errors import ConfigError
 from align.models.forward import ScoreHead, last_token_scores
-from align.models.pretrained import Path_, load_weights, naming, quiet, refuse_unread
-from align.runs.artifacts import safetensors_faults
+from align.models.pretrained import Path_, load_weights, naming, refuse_unread
 
 Task = Literal["causal", "reward"]
 HEAD = "score"
@@ -44,6 +44,19 @@ def find_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
+def positions(config: PreTrainedConfig) -> int | None:
+    """The tokens that a model has positions for; None: its configuration sets no limit."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or 0
+    return limit if limit > 0 else None
+
+
+def read_positions(path: Path_, *, revision: str | None = None) -> int | None:
+    """`positions` of a model whose weights are not loaded yet."""
+    with naming(path, revision):
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    return positions(config)
+
+
 def find_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 on CUDA and float32 on the CPU."""
     if dtype == "auto":
@@ -51,8 +64,30 @@ def find_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
 
 
-def load_tokenizer(path: Path_, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer whose pad token is not its stop token.
+class ReadTokenizer(NamedTuple):
+    """A tokenizer with a chat template, and what it was given to have one."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str | None
+    """Name or file of the chat template; None: its own."""
+    new_tokens: tuple[str, ...]
+    """Control tokens of the template that were added."""
+
+
+def load_tokenizer(
+    path: Path_, *, revision: str | None = None, chat_template: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer, see `read_tokenizer`."""
+    return read_tokenizer(path, revision=revision, chat_template=chat_template).tokenizer
+
+
+def read_tokenizer(
+    path: Path_, *, revision: str | None = None, chat_template: str | None = None
+) -> ReadTokenizer:
+    """Load a tokenizer that has a chat template, and whose pad token is not its stop token.
+
+    Args:
+        chat_template: the one to give it (align/data/templates.py); None: its own, else `plain`.
 
     A sequence classifier of transformers reads its score at the last token that is not the pad
     token; with pad == stop it would read the token *before* the stop token. Such a tokenizer gets
@@ -62,6 +97,7 @@ def load_tokenizer(path: Path_, *, revision: str | None = None) -> PreTrainedTok
         tokenizer = AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=False, padding_side="left"
         )
+    given = give_template(tokenizer, chat_template)
     stops = {tokenizer.eos_token_id, chat.stop_id(tokenizer)}
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in stops:
         special = [
@@ -70,7 +106,7 @@ def load_tokenizer(path: Path_, *, revision: str | None = None) -> PreTrainedTok
         spare = [t for t in special if tokenizer.convert_tokens_to_ids(t) not in stops]
         padlike = [t for t in spare if "pad" in t.lower() or "reserved" in t.lower()]
         tokenizer.add_special_tokens({"pad_token": [*padlike, *spare, "<|pad|>"][0]})
-    return tokenizer
+    return ReadTokenizer(tokenizer, given.name, given.new_tokens)
 
 
 def load_causal_lm(
@@ -135,15 +171,14 @@ def _placed(model: Any, device: torch.device) -> PreTrainedModel:
     return model.to(device).eval()
 
 
-def fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add rows to the embeddings if the tokenizer knows more tokens than the model."""
-    embeddings: Any = model.get_input_embeddings()
-    if len(tokenizer) > embeddings.num_embeddings:
-        model.resize_token_embeddings(len(tokenizer))
+def lora_config(
+    lora: LoraSection, *, task: Task, rows: dict[str, list[int]] | None = None
+) -> LoraConfig:
+    """PEFT's configuration of an adapter; a reward adapter trains and carries the head as well.
 
-
-def lora_config(lora: LoraSection, *, task: Task) -> LoraConfig:
-    """PEFT's configuration of an adapter; a reward adapter trains and carries the head as well."""
+    Args:
+        rows: token rows to train as they are, by the name of the embedding or head that has them.
+    """
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     return LoraConfig(
         r=lora.r,
@@ -152,6 +187,7 @@ def lora_config(lora: LoraSection, *, task: Task) -> LoraConfig:
         target_modules=targets,
         task_type="CAUSAL_LM" if task == "causal" else "SEQ_CLS",
         modules_to_save=[HEAD] if task == "reward" else None,
+        trainable_token_indices=rows or None,
     )
 
 
@@ -216,30 +252,3 @@ def reward_scores(
         for i, one in zip(rows, found.tolist(), strict=True):
             scores[i] = one
     return scores
-
-
-def save(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    out: Path,
-    *,
-    base: Path_,
-) -> None:
-    """Write `adapter/` (LoRA, over `base`) and `model/` (merged), the tokenizer beside both.
-
-    Merging changes `model` in place: call this last.
-    """
-    folders = [out / "model"]
-    if isinstance(model, PeftModel):
-        model.peft_config["default"].base_model_name_or_path = str(base)
-        with safetensors_faults():
-            model.save_pretrained(str(out / "adapter"), selected_adapters=["default"])
-        folders.append(out / "adapter")
-    merged = merge(model)
-    if merged.can_generate() and merged.generation_config is not None:
-        merged.generation_config.eos_token_id = stop_ids(tokenizer, merged)
-        merged.generation_config.pad_token_id = tokenizer.pad_token_id
-    with quiet(), safetensors_faults():
-        merged.save_pretrained(out / "model")
-    for folder in folders:
-        tokenizer.save_pretrained(folder)

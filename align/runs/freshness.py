@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from align.config import DataSource, ModelSource, Recipe
+from align.config.section import suggest
+from align.config.sources import TEMPLATES
 from align.errors import ConfigError, CorruptArtifactError, DataError
 from align.runs.artifacts import Artifact, quarantine, read_artifact
 from align.runs.contract import Stage
@@ -110,6 +112,8 @@ def stage_inputs(
     for name, model in {"model": recipe.model, **stage.models(recipe)}.items():
         inputs |= flatten(model.model_dump(exclude={"path"}), name)
         inputs[f"{name}.path"] = model_identity(name, model, cache)
+    if (file := template_file(recipe)) is not None:
+        inputs["model.chat_template"] = path_hash(file, cache)
     for name, source in stage.data(recipe).items():
         source = required(stage, name, source)
         inputs |= flatten(source.model_dump(exclude={"path", "max_bad_rows"}), f"data.{name}")
@@ -140,6 +144,17 @@ def required(stage: Stage, name: str, source: DataSource | None) -> DataSource:
             f"or give data.{name}.path=FILE"
         )
     return source
+
+
+def template_file(recipe: Recipe) -> Path | None:
+    """Return the file that `model.chat_template` names, or None where it names no file."""
+    file = recipe.model.template_file
+    if file is not None and not file.is_file():
+        raise ConfigError(
+            f"model.chat_template={file}: no such template and no such file; "
+            f"{suggest(str(file), TEMPLATES)}"
+        )
+    return file
 
 
 def source_identity(name: str, source: DataSource, cache: HashCache) -> str:
@@ -186,6 +201,7 @@ def write_dependencies(
     local = [Path(s.path) for s in sources if s.revision is None]
     code = code_files(stage.module, root=ROOT, cache=HashCache(), plumbing=PLUMBING)
     files = [recipe_path, *local, *(ROOT / name for name in code)]
+    files += filter(None, [recipe.model.template_file])
     models = (recipe.model, *stage.models(recipe).values())
     files += [Path(model.path) / "config.json" for model in models if model.revision is None]
     target = _escape(manifest)

@@ -37,6 +37,8 @@ class Handoff(BaseModel):
     """Hash of the weights the model started from."""
     tokenizer_hash: str | None = None
     template_hash: str | None = None
+    chat_template: str | None = None
+    """Name or file of the template that SFT gave to the model; None: the model's own."""
     template_date: str | None = None
     """What the chat template wrote as today's date, if it asks (align/data/rendering.py)."""
     reward_mean: float | None = None

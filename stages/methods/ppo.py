@@ -25,14 +25,14 @@ def run(context: StageContext) -> StageResult:
     from stages.support.ppo_monitor import build_monitor
     from stages.support.ppo_roles import build_roles
     from stages.support.reward_setup import reward_setup
-    from stages.support.training import TrainingSetup, within
+    from stages.support.training import TrainingSetup
 
     setup = TrainingSetup.of(context, "ppo")
     reward = reward_setup(setup, rows)
     trained_on, held = hold_back(reward.rows, config.probe_prompts)
     encoded = chat.encode_prompts(setup.tokenizer, trained_on)
-    longest = setup.max_length - config.max_new_tokens
-    prompts = within(encoded, lambda prompt: len(prompt.ids), longest, "prompts")
+    room = config.max_new_tokens
+    prompts = setup.within(encoded, lambda prompt: len(prompt.ids), "prompts", room=room)
     roles = build_roles(setup, reward)
     monitor = build_monitor(setup, roles, held)
     checkpoints = context.checkpoints

@@ -45,15 +45,15 @@ def run_baseline(
     from stages.support import baseline_trainers as baseline
     from stages.support import trl as support
     from stages.support.reward_setup import reward_setup
-    from stages.support.training import TrainingSetup, within
+    from stages.support.training import TrainingSetup
 
     # 1. Encode the prompts, load the policy and the reward model.
     setup = TrainingSetup.of(context, method)
     reward = reward_setup(setup, rows)
     trained_on, held = probe.hold_back(reward.rows, config.probe_prompts)
     encoded = chat.encode_prompts(setup.tokenizer, trained_on)
-    longest = setup.max_length - config.max_new_tokens
-    prompts = within(encoded, lambda prompt: len(prompt.ids), longest, "prompts")
+    room = config.max_new_tokens
+    prompts = setup.within(encoded, lambda prompt: len(prompt.ids), "prompts", room=room)
     policy = setup.load()
     pad_id = setup.tokenizer.pad_token_id
     stop_ids = models.stop_ids(setup.tokenizer, policy)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.utils.other import TrainableTokensWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput
@@ -42,8 +43,9 @@ def score_labels_only(trainer: Any, *, outputs: Sequence[str]) -> None:
 
 
 def _give_head(model: PreTrainedModel, outputs: Sequence[str]) -> None:
-    if model.device.type != "cpu":
-        return  # TRL's kernel is the better one where Triton is
+    wrapped = isinstance(model.get_output_embeddings(), TrainableTokensWrapper)
+    if model.device.type != "cpu" and not wrapped:
+        return  # TRL's kernel is the better one where Triton is; it reads plain heads only
     given = model.forward
 
     @functools.wraps(given)

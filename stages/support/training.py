@@ -17,9 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
+from align.data.templates import control_ids
 from align.errors import DataError
 from align.models import load as models
-from align.models.adapters import check_targets
+from align.models import publish
+from align.models.adapters import check_targets, rows_to_train
+from align.models.vocabulary import fit_embeddings, untrained_rows
 from align.runs import threads
 from align.runs.contract import StageContext
 from align.runs.hashing import HashCache, path_hash, value_hash
@@ -39,6 +42,12 @@ class TrainingSetup:
     revision: str | None
     device: torch.device
     tokenizer: PreTrainedTokenizerBase
+    template: str | None
+    """Name or file of the chat template that the model was given; None: its own."""
+    new_ids: tuple[int, ...]
+    """Control tokens that this stage adds to the model."""
+    positions: int | None
+    """Tokens that the model has positions for; None = no limit is known."""
 
     @property
     def section(self) -> TrainerSection | BaselineSection | PPOConfig:
@@ -61,13 +70,15 @@ class TrainingSetup:
         """Tokens of prompt and answer; PPO and its baselines go as far as the reward model read.
 
         With an external reward model, as far as the policy has: the reward model's own limit is in
-        its own tokens.
+        its own tokens. Never more than the model has positions.
         """
         section, parents = self.section, self.context.parents
         if isinstance(section, TrainerSection):
-            return section.max_length
-        name = "reward" if "reward" in parents else "sft"
-        return int(parents[name].manifest.config[name]["max_length"])
+            length = section.max_length
+        else:
+            name = "reward" if "reward" in parents else "sft"
+            length = int(parents[name].manifest.config[name]["max_length"])
+        return length if self.positions is None else min(length, self.positions)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -80,14 +91,36 @@ class TrainingSetup:
         # Names of gradient checkpointing that transformers renames and TRL and PEFT still use.
         hidden = ".*gradient_checkpointing.*"
         warnings.filterwarnings("ignore", message=hidden, category=FutureWarning)
-        model = context.recipe.model
-        parent = context.parents.get("sft")
+        model, parent = context.recipe.model, context.parents.get("sft")
         path, revision = (str(parent.model), None) if parent else (model.path, model.revision)
-        tokenizer = models.load_tokenizer(path, revision=revision)
+        read = models.read_tokenizer(
+            path, revision=revision, chat_template=None if parent else model.chat_template
+        )
+        template = parent.manifest.chat_template if parent else read.template
+        new_ids = tuple(map(read.tokenizer.convert_tokens_to_ids, read.new_tokens))
         device = models.find_device(model.device)
+        positions = models.read_positions(path, revision=revision)
+        setup = cls(
+            *(context, section_name, path, revision, device),
+            *(read.tokenizer, template, new_ids, positions),
+        )
         if device.type == "cpu" and (line := threads.advice(model.threads)) is not None:
             context.tracker.note(line)
-        return cls(context, section_name, path, revision, device, tokenizer)
+        setup._tell(read)
+        return setup
+
+    def _tell(self, read: models.ReadTokenizer) -> None:
+        """Say in a line each what the recipe leaves open, or asks for and cannot have."""
+        note, section = self.context.tracker.note, self.section
+        if read.template is not None:
+            why = "" if self.context.recipe.model.chat_template else ", since the model has none"
+            added = f"; new tokens: {', '.join(read.new_tokens)}" if read.new_tokens else ""
+            note(f"model.chat_template={read.template}{why}{added}")
+        if isinstance(section, TrainerSection) and self.max_length < section.max_length:
+            note(
+                f"{self.section_name}.max_length={section.max_length}: the model has "
+                f"{self.positions} positions, so the limit is {self.max_length} tokens"
+            )
 
     def load(self, task: models.Task = "causal") -> PreTrainedModel:
         """Load the weights in evaluation mode.
@@ -111,7 +144,8 @@ class TrainingSetup:
             model = models.load_reward_model(self.path, **kwargs)
         else:
             model = models.load_causal_lm(self.path, **kwargs)
-            models.fit_embeddings(model, self.tokenizer)
+            fit_embeddings(model, self.tokenizer, new=self.new_ids)
+            self._tell_untrained_stop(model)
         for key, lora in self._adapters():
             check_targets(model, lora, key=key)
         return model
@@ -126,13 +160,74 @@ class TrainingSetup:
             if lora is not None:
                 yield f"{name}.lora", lora
 
-    def adapter(self, task: models.Task = "causal") -> LoraConfig | None:
-        """The adapter that TRL is to add, if the recipe asks for one."""
-        return None if self.lora is None else models.lora_config(self.lora, task=task)
+    def _tell_untrained_stop(self, model: PreTrainedModel) -> None:
+        """A later stage's adapter leaves the rows of tokens as SFT left them."""
+        if self.lora is None or self.section_name == "sft":
+            return
+        if untrained_rows(model, [stop := chat.stop_id(self.tokenizer)]):
+            self.context.tracker.note(
+                f"warning: {self.path}: the embedding of the stop token "
+                f"{self.tokenizer.convert_ids_to_tokens(stop)} was never trained, and "
+                f"{self.section_name} with LoRA does not train it: answers may not stop; train "
+                "SFT with this project, or all weights here"
+            )
+
+    def adapter(self, model: PreTrainedModel, task: models.Task = "causal") -> LoraConfig | None:
+        """The adapter that TRL is to add to a model, if the recipe asks for one.
+
+        That of SFT trains the control tokens' rows too, where nothing has trained them: those that
+        it added, and those that the base left as they were initialised. Low-rank changes of the
+        layers between cannot make a model write a token whose row says nothing.
+        """
+        if self.lora is None:
+            return None
+        rows: dict[str, list[int]] = {}
+        if self.section_name == "sft":
+            untrained = untrained_rows(model, control_ids(self.tokenizer))
+            rows = rows_to_train(model, self.lora, sorted({*self.new_ids, *untrained}))
+        if rows:
+            ids = next(iter(rows.values()))
+            names = ", ".join(self.tokenizer.convert_ids_to_tokens(ids))
+            self.context.tracker.note(f"sft.lora: trains the embeddings of {names} too")
+        return models.lora_config(self.lora, task=task, rows=rows)
+
+    def within(
+        self,
+        examples: Sequence[Example],
+        length: Callable[[Example], int],
+        name: str,
+        *,
+        room: int = 0,
+    ) -> list[Example]:
+        """Drop examples longer than `max_length` and say how many: a cut answer has no stop token.
+
+        Args:
+            length: tokens of an example.
+            name: of the data, below `data`.
+            room: tokens of an answer that is to come.
+        """
+        limit = self.max_length - room
+        kept = [example for example in examples if length(example) <= limit]
+        dropped = len(examples) - len(kept)
+        told = f"longer than max_length={self.max_length} tokens"
+        told += f", {room} of them for the answer" if room else ""
+        if dropped > LONGEST_SHARE * len(examples):
+            longest = max(map(length, examples)) + room
+            remedy = f"set max_length={longest} to keep them all"
+            if self.positions is not None and longest > self.positions:
+                remedy = (
+                    f"the longest needs {longest} and the model has {self.positions} positions: "
+                    "shorten the rows, or choose a model with more"
+                )
+            raise DataError(f"data.{name}: {dropped} of {len(examples)} rows are {told}; {remedy}")
+        if dropped:
+            print(f"data.{name}: dropped {dropped} rows {told}")
+        return kept
 
     def publish(self, model: PreTrainedModel | PeftModel) -> None:
         """Write `model/` and, with LoRA, `adapter/` into the stage's folder."""
-        models.save(model, self.tokenizer, self.context.out, base=self.path)
+        base = publish.Base(self.path, self.revision, is_sft="sft" in self.context.parents)
+        publish.save(model, self.tokenizer, self.context.out, base=base)
 
     def handoff(self, **splits: Any) -> dict[str, Any]:
         """What the next stages check before they build on this one."""
@@ -143,26 +238,10 @@ class TrainingSetup:
             else f"{self.path}@{self.revision}",
             "tokenizer_hash": chat.tokenizer_hash(self.tokenizer),
             "template_hash": chat.template_hash(self.tokenizer),
+            "chat_template": self.template,
             "template_date": chat.template_date(self.tokenizer),
             "splits": {name: value_hash(rows) for name, rows in splits.items()},
         }
-
-
-def within(
-    examples: Sequence[Example], length: Callable[[Example], int], max_length: int, name: str
-) -> list[Example]:
-    """Drop examples longer than `max_length` and say how many: a cut answer has no stop token."""
-    kept = [example for example in examples if length(example) <= max_length]
-    dropped = len(examples) - len(kept)
-    if dropped > LONGEST_SHARE * len(examples):
-        longest = max(map(length, examples))
-        raise DataError(
-            f"data.{name}: {dropped} of {len(examples)} rows are longer than "
-            f"max_length={max_length} tokens; set max_length={longest} to keep them all"
-        )
-    if dropped:
-        print(f"data.{name}: dropped {dropped} rows longer than max_length={max_length} tokens")
-    return kept
 
 
 def encode_pairs(
@@ -183,5 +262,5 @@ def encode_pairs(
         length = len(prompt) + max(len(chosen), len(rejected))
         ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         encoded.append((pair, ids | {"length": length}))
-    kept = within(encoded, lambda both: both[1]["length"], setup.max_length, name)
+    kept = setup.within(encoded, lambda both: both[1]["length"], name)
     return [pair for pair, _ in kept], [ids for _, ids in kept]

@@ -56,7 +56,7 @@ def trainer(
                 args=settings(config_class, setup, defaults or {}, fixed or {}),
                 train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
                 processing_class=setup.tokenizer,
-                peft_config=setup.adapter(task),
+                peft_config=setup.adapter(kwargs["model"], task),
                 **kwargs,
             )
     except (TypeError, ValueError) as error:

@@ -16,6 +16,8 @@ from align.config import LoraSection
 from align.errors import ConfigError
 from align.maths.losses import bradley_terry_loss
 from align.models import load as models
+from align.models import publish
+from align.models.vocabulary import fit_embeddings
 from align.runs.artifacts import RETRYABLE
 from align.sampling.self_check import sampler_gap
 from tests import architectures, tiny
@@ -132,7 +134,7 @@ def test_a_new_pad_token_gets_an_embedding(tmp_path):
     bare.chat_template = "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
     bare.save_pretrained(tmp_path)
     loaded, model = models.load_tokenizer(tmp_path), tiny.llama()
-    models.fit_embeddings(model, loaded)
+    fit_embeddings(model, loaded)
     assert loaded.pad_token_id == 300
     assert model.get_input_embeddings().weight.shape[0] == 301
 
@@ -218,7 +220,7 @@ def test_a_published_policy_loads_in_plain_transformers_with_the_same_greedy_out
     )["input_ids"]
     expected = model.generate(input_ids=prompt, max_new_tokens=8, do_sample=False)[0].tolist()
     out = tmp_path / "out"
-    models.save(model, tokenizer, out, base=checkpoint)
+    publish.save(model, tokenizer, out, base=publish.Base(str(checkpoint)))
     assert (out / "adapter").exists() == lora
     adapter = str(out / "adapter") if lora else "-"
     printed = subprocess.run(
@@ -235,7 +237,7 @@ def test_a_reward_adapter_scores_alike_after_merging_and_reloading(checkpoint, t
     """R4: the head is saved with the adapter and stands in the merged model."""
     model = perturbed_adapter(reward_model(checkpoint), "reward")
     expected = models.reward_scores(model, SEQUENCES, pad_id=0)
-    models.save(model, tiny.tokenizer(), tmp_path / "out", base=checkpoint)
+    publish.save(model, tiny.tokenizer(), tmp_path / "out", base=publish.Base(str(checkpoint)))
     merged = reward_model(tmp_path / "out" / "model")
     assert models.reward_scores(merged, SEQUENCES, pad_id=0) == pytest.approx(expected, abs=1e-5)
     from peft import PeftModel
@@ -264,7 +266,7 @@ def test_a_reward_adapter_scores_alike_in_a_fresh_process(checkpoint, tmp_path):
     model = perturbed_adapter(reward_model(checkpoint), "reward")
     expected = models.reward_scores(model, SEQUENCES, pad_id=0)
     out = tmp_path / "out"
-    models.save(model, tiny.tokenizer(), out, base=checkpoint)
+    publish.save(model, tiny.tokenizer(), out, base=publish.Base(str(checkpoint)))
     printed = subprocess.run(
         [sys.executable, "-c", SCORES, str(out / "model"), str(out / "adapter"), str(checkpoint)],
         cwd=tmp_path,
@@ -295,7 +297,7 @@ def test_a_full_disk_is_the_fault_of_the_disk_that_it_is(tmp_path, lora):
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            models.save(model, tiny.tokenizer(), tmp_path, base="base")
+            publish.save(model, tiny.tokenizer(), tmp_path, base=publish.Base("base"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.errno in RETRYABLE

@@ -8,6 +8,7 @@ from peft import get_peft_model
 
 from align.errors import ConfigError
 from align.models import load as models
+from align.models import publish
 from align.models.forward import policy_forward
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.sampling.sampler import ModelSampler
@@ -204,7 +205,7 @@ def test_an_error_while_sampling_restores_the_base_too(tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_saved_policy_is_the_trained_policy(layout, tmp_path):
-    """P30: written by models.save, read by plain transformers, the same greedy tokens."""
+    """P30: written by publish.save, read by plain transformers, the same greedy tokens."""
     roles = make(layout, tmp_path / "reward")
     train_a_little(roles)
     generator = torch.Generator().manual_seed(0)
@@ -216,7 +217,7 @@ def test_the_saved_policy_is_the_trained_policy(layout, tmp_path):
     with roles.sampling() as model:
         expected = greedy(model)
     assert expected != greedy(tiny.llama())
-    models.save(roles.trained_policy(), tiny.tokenizer(), tmp_path / "out", base="base")
+    publish.save(roles.trained_policy(), tiny.tokenizer(), tmp_path / "out", base=publish.Base("base"))
     loaded = models.load_causal_lm(tmp_path / "out" / "model", device=torch.device("cpu"))
     assert greedy(loaded) == expected
 

@@ -1,0 +1,108 @@
+"""What a stage publishes: `model/`, which plain transformers loads, and with LoRA `adapter/`."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import NamedTuple
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from align.data.templates import ending_at_stop
+from align.models.load import merge, stop_ids
+from align.models.pretrained import quiet
+from align.runs.artifacts import safetensors_faults
+
+
+class Base(NamedTuple):
+    """What the weights of an adapter go on."""
+
+    path: str
+    """A folder, or a hub name together with its revision."""
+    revision: str | None = None
+    is_sft: bool = False
+    """It is the model that the SFT stage of the run published."""
+
+    @property
+    def place(self) -> str:
+        """The hub name, or the folder by a path that holds from everywhere on this machine."""
+        folder = Path(self.path)
+        return str(folder.resolve()) if folder.is_dir() else self.path
+
+
+def save(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    *,
+    base: Base,
+) -> None:
+    """Write `adapter/` (LoRA, over `base`) and `model/` (merged), the tokenizer beside both.
+
+    Merging changes `model` in place: call this last.
+    """
+    folders = [out / "model"]
+    if isinstance(model, PeftModel):
+        _save_adapter(model, out / "adapter", base)
+        folders.append(out / "adapter")
+    merged = merge(model)
+    if not merged.can_generate():  # a reward model, which is read where its training ended
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.chat_template = ending_at_stop(tokenizer)
+    elif merged.generation_config is not None:
+        merged.generation_config.eos_token_id = stop_ids(tokenizer, merged)
+        merged.generation_config.pad_token_id = tokenizer.pad_token_id
+    with quiet(), safetensors_faults():
+        merged.save_pretrained(out / "model")
+    for folder in folders:
+        tokenizer.save_pretrained(folder)
+
+
+def _save_adapter(model: PeftModel, folder: Path, base: Base) -> None:
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base.place, base.revision
+    # New rows that were trained are in the adapter by themselves; the rest is the base's.
+    with safetensors_faults():
+        model.save_pretrained(
+            str(folder), selected_adapters=["default"], save_embedding_layers=False
+        )
+    reward = config.task_type == "SEQ_CLS"
+    (folder / "README.md").write_text(_card(base, reward=reward), encoding="utf-8")
+
+
+def _card(base: Base, *, reward: bool) -> str:
+    """What to know to load an adapter; PEFT's own card is a form with nothing filled in."""
+    on_hub = base.revision is not None
+    head = ["---", "library_name: peft"]
+    if on_hub:
+        head += [f"base_model: {base.path}"]
+    what = "A reward model" if reward else "A language model"
+    name = f"`{base.place}`" + (f" at revision `{base.revision}`" if on_hub else "")
+    if base.is_sft:
+        name = f"the SFT model of its run, adapter merged: {name}"
+    task, extra = ("SequenceClassification", ", num_labels=1") if reward else ("CausalLM", "")
+    lines = [
+        *head,
+        "---",
+        "",
+        "# LoRA adapter",
+        "",
+        f"{what} as an adapter (PEFT) over {name}. `model/` beside this folder holds the same with "
+        "the adapter merged; it needs no PEFT.",
+        "",
+        "```python",
+        f"from peft import AutoPeftModelFor{task}",
+        "from transformers import AutoTokenizer",
+        "",
+        f'model = AutoPeftModelFor{task}.from_pretrained("path/to/adapter"{extra})',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/adapter")',
+        "```",
+    ]
+    if not on_hub:
+        lines += [
+            "",
+            "The base is found by that path, from any folder. On another machine, or once it was "
+            "moved, set `base_model_name_or_path` in `adapter_config.json` to where it is.",
+        ]
+    return "\n".join(lines) + "\n"
