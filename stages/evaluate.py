@@ -50,6 +50,7 @@ def run(context: StageContext) -> StageResult:
     from align.models import load as models
     from align.models.vocabulary import fit_embeddings
     from align.report.terminal import table
+    from align.sampling.self_check import positions
     from stages.support.reward_setup import external_reward_model, reward_model_of
 
     recipe, config = context.recipe, context.recipe.evaluate
@@ -57,7 +58,7 @@ def run(context: StageContext) -> StageResult:
 
     # 1 read prompts and pairs
     sft = _load(context, "sft")
-    limit = models.positions(sft.config)
+    limit = positions(sft.config)
     external = external_reward_model(context)
     fits = None if external is None else external.fits
     room = None if external is None else partial(external.fits, room=config.max_new_tokens)

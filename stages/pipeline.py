@@ -100,13 +100,16 @@ def check_data(recipe: Recipe) -> None:
     if "sft" in recipe.parents:  # its tokenizer counts, and the recipe's model may be elsewhere
         return
     from align.data.chat import check_rows
+
+    check_rows(base_tokenizer(recipe), rows)
+
+
+def base_tokenizer(recipe: Recipe) -> Any:
+    """The tokenizer of the recipe's model with the chat template that SFT will give it."""
     from align.models.load import load_tokenizer
 
     model = recipe.model
-    tokenizer = load_tokenizer(
-        model.path, revision=model.revision, chat_template=model.chat_template
-    )
-    check_rows(tokenizer, rows)
+    return load_tokenizer(model.path, revision=model.revision, chat_template=model.chat_template)
 
 
 def preload(names: Iterable[str]) -> None:
@@ -118,7 +121,6 @@ def preload(names: Iterable[str]) -> None:
 
 def check_model(recipe: Recipe) -> None:
     """Refuse a base model that a stage of this run could not use, before the first one trains."""
-    from align.models.load import load_tokenizer
     from align.sampling.self_check import check_fit
 
     stages = needed(recipe)
@@ -128,8 +130,7 @@ def check_model(recipe: Recipe) -> None:
         for name, source in stage.data(recipe).items()
         if name in ("prompts", "evaluation") and source and local_path(name, source) is not None
     }
-    tokenizer = load_tokenizer(recipe.model.path, revision=recipe.model.revision)
-    check_fit(tokenizer, recipe, [stage.name for stage in stages], prompts=prompts)
+    check_fit(base_tokenizer(recipe), recipe, [stage.name for stage in stages], prompts=prompts)
 
 
 def in_child(stage: Stage, command: Command, state: State) -> int:

@@ -12,11 +12,9 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -42,19 +40,6 @@ def find_device(device: str = "auto") -> torch.device:
             "model.device=cuda, but torch finds no CUDA device; use model.device=auto"
         )
     return torch.device(device)
-
-
-def positions(config: PreTrainedConfig) -> int | None:
-    """The tokens that a model has positions for; None: its configuration sets no limit."""
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or 0
-    return limit if limit > 0 else None
-
-
-def read_positions(path: Path_, *, revision: str | None = None) -> int | None:
-    """`positions` of a model whose weights are not loaded yet."""
-    with naming(path, revision):
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    return positions(config)
 
 
 def find_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -29,7 +29,7 @@ from align.errors import ConfigError
 from align.maths.timeline import Sequences
 from align.models.forward import policy_forward
 from align.models.load import HEAD
-from align.models.pretrained import naming
+from align.models.pretrained import Path_, naming
 from align.models.upcast import in_float32
 from align.sampling.decoding import decoding_for
 from align.sampling.sampler import Sample, collate, evaluating
@@ -67,10 +67,7 @@ def check_fit(
         ConfigError: in one line.
     """
     source = recipe.model
-    with naming(source.path, source.revision):
-        config = AutoConfig.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=False
-        )
+    config = _read_config(source.path, source.revision)
     chat.check_template(tokenizer)
     _check_stop(tokenizer, config)
     if "reward" in stages:
@@ -144,6 +141,16 @@ def _check_positions(
                 f"{key}={new} leaves {max(0, most - new)} of {most} tokens for the prompt, and "
                 f"the shortest has {shortest}; lower it"
             )
+
+
+def _read_config(path: Path_, revision: str | None) -> PreTrainedConfig:
+    with naming(path, revision):
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+
+
+def read_positions(path: Path_, *, revision: str | None = None) -> int | None:
+    """`positions` of a model whose weights are not loaded yet."""
+    return positions(_read_config(path, revision))
 
 
 def positions(config: PreTrainedConfig) -> int | None:

@@ -195,6 +195,6 @@ class TextScorer:
 
 def reading_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The most tokens that model and tokenizer read; None = no limit is known."""
-    limits = (models.positions(model.config) or 0, tokenizer.model_max_length)
-    known = [limit for limit in limits if 0 < limit < UNLIMITED]
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
+    known = [limit for limit in (positions, tokenizer.model_max_length) if 0 < limit < UNLIMITED]
     return min(known, default=None)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
 from align.data.templates import control_ids
-from align.errors import DataError
+from align.errors import ConfigError, DataError
 from align.models import load as models
 from align.models import publish
 from align.models.adapters import check_targets, rows_to_train
@@ -26,6 +26,7 @@ from align.models.vocabulary import fit_embeddings, untrained_rows
 from align.runs import threads
 from align.runs.contract import StageContext
 from align.runs.hashing import HashCache, path_hash, value_hash
+from align.sampling.self_check import read_positions
 
 Example = TypeVar("Example")
 LONGEST_SHARE = 0.5
@@ -70,15 +71,13 @@ class TrainingSetup:
         """Tokens of prompt and answer; PPO and its baselines go as far as the reward model read.
 
         With an external reward model, as far as the policy has: the reward model's own limit is in
-        its own tokens. Never more than the model has positions.
+        its own tokens.
         """
         section, parents = self.section, self.context.parents
         if isinstance(section, TrainerSection):
-            length = section.max_length
-        else:
-            name = "reward" if "reward" in parents else "sft"
-            length = int(parents[name].manifest.config[name]["max_length"])
-        return length if self.positions is None else min(length, self.positions)
+            return section.max_length
+        name = "reward" if "reward" in parents else "sft"
+        return int(parents[name].manifest.config[name]["max_length"])
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -99,28 +98,23 @@ class TrainingSetup:
         template = parent.manifest.chat_template if parent else read.template
         new_ids = tuple(map(read.tokenizer.convert_tokens_to_ids, read.new_tokens))
         device = models.find_device(model.device)
-        positions = models.read_positions(path, revision=revision)
+        positions = read_positions(path, revision=revision)
         setup = cls(
             *(context, section_name, path, revision, device),
             *(read.tokenizer, template, new_ids, positions),
         )
         if device.type == "cpu" and (line := threads.advice(model.threads)) is not None:
             context.tracker.note(line)
-        setup._tell(read)
-        return setup
-
-    def _tell(self, read: models.ReadTokenizer) -> None:
-        """Say in a line each what the recipe leaves open, or asks for and cannot have."""
-        note, section = self.context.tracker.note, self.section
         if read.template is not None:
-            why = "" if self.context.recipe.model.chat_template else ", since the model has none"
+            why = "" if model.chat_template else ", since the model has none"
             added = f"; new tokens: {', '.join(read.new_tokens)}" if read.new_tokens else ""
-            note(f"model.chat_template={read.template}{why}{added}")
-        if isinstance(section, TrainerSection) and self.max_length < section.max_length:
-            note(
-                f"{self.section_name}.max_length={section.max_length}: the model has "
-                f"{self.positions} positions, so the limit is {self.max_length} tokens"
+            context.tracker.note(f"model.chat_template={read.template}{why}{added}")
+        if positions is not None and setup.max_length > positions:
+            raise ConfigError(
+                f"{section_name}.max_length={setup.max_length} is more than the {positions} "
+                f"positions of {path!r}; set {section_name}.max_length={positions}"
             )
+        return setup
 
     def load(self, task: models.Task = "causal") -> PreTrainedModel:
         """Load the weights in evaluation mode.

@@ -217,7 +217,9 @@ def test_the_saved_policy_is_the_trained_policy(layout, tmp_path):
     with roles.sampling() as model:
         expected = greedy(model)
     assert expected != greedy(tiny.llama())
-    publish.save(roles.trained_policy(), tiny.tokenizer(), tmp_path / "out", base=publish.Base("base"))
+    publish.save(
+        roles.trained_policy(), tiny.tokenizer(), tmp_path / "out", base=publish.Base("base")
+    )
     loaded = models.load_causal_lm(tmp_path / "out" / "model", device=torch.device("cpu"))
     assert greedy(loaded) == expected
 
