@@ -96,7 +96,8 @@ class TrainingSetup:
             path, revision=revision, chat_template=None if parent else model.chat_template
         )
         template = parent.manifest.chat_template if parent else read.template
-        new_ids = tuple(map(read.tokenizer.convert_tokens_to_ids, read.new_tokens))
+        vocabulary = read.tokenizer.get_vocab()
+        new_ids = tuple(vocabulary[token] for token in read.new_tokens)
         device = models.find_device(model.device)
         positions = read_positions(path, revision=revision)
         setup = cls(
