@@ -76,7 +76,7 @@ def test_it_learns_to_stop_with_its_own_eos_and_with_new_tokens_in_full_and_with
     assert world.manifest("sft")["chat_template"] == (template or "plain")
     (texts,) = outside(tmp_path / "base", ANSWERS, world.out("sft") / "model")
     assert sum(text is not None for text in texts) >= 19
-    # how the rest of the answer is spelt in byte tokens, an adapter over random weights may not learn
+    # the rest is in byte tokens, which an adapter over random weights may not learn to spell
     assert sum((text or "").strip().startswith("네, ") for text in texts) >= 19
 
 
