@@ -37,8 +37,9 @@ class TrackingConfig(Section):
     """Where metrics go besides metrics.jsonl. Changing these never reruns a stage."""
 
     wandb: Literal["auto", "offline", "off"] = "auto"
-    """auto: online when logged in, otherwise offline."""
+    """auto: online when logged in, otherwise offline; off: not used."""
     project: str = "align"
+    """Project name in wandb."""
 
 
 PARENTS = tuple(name for name in STAGES if name != "report")
@@ -56,6 +57,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=f"^{RUN_NAME}$"), AfterValidator(composed)]
     """Name of the run directory under runs/; the recipe's file name when not given."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of every random draw: order of rows, samples, bootstrap."""
     model: ModelConfig
     data: DataConfig
     parents: dict[Annotated[str, AfterValidator(_a_parent)], str] = Field(default_factory=dict)

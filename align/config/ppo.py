@@ -15,6 +15,7 @@ class PPOConfig(Section):
     """Our own PPO. Defaults: Ouyang 2022 (arXiv:2203.02155), Huang 2024 (arXiv:2403.17031)."""
 
     lora: LoraSection | None = None
+    """Adapters of policy and critic; null: all weights are trained."""
     layout: Literal["auto", "shared", "separate"] = "auto"
     """shared: one base, adapters for the roles; separate: full models. auto: shared with LoRA."""
     reward_model: ModelSource | None = None
@@ -38,29 +39,37 @@ class PPOConfig(Section):
     """Instead: tokens per forward pass, prompts, responses and padding (rows × the longest), so
     that a pass takes many short episodes or a few long ones. Changes rounding only."""
     learning_rate: Positive = 1e-5
+    """Of the policy, at the first iteration (Adam)."""
     value_learning_rate: Positive = 1e-5
+    """Of the critic, at the first iteration (Adam)."""
     adam_eps: Positive = 1e-5
+    """Adam's ε (Huang 2024)."""
     lr_schedule: Literal["linear", "constant"] = "linear"
+    """linear: both learning rates fall to 0 over the iterations."""
     critic_warmup: Annotated[int, Field(ge=0)] = 0
     """First iterations that train the critic only."""
     critic: Literal["auto", "reward", "zero", "head"] = "auto"
     """Where values come from. reward, zero: weights of the critic's own, which start as the reward
     model, or as the policy with a zero head. head: a zero head on the policy's states, which it
     reads and does not move; it takes no pass of its own, forward or backward, and wants
-    gae_lambda=1 (README).
+    gae_lambda=1 (docs/ppo.md).
     auto: reward where it reads the policy's tokens, zero with an external `reward_model`."""
     max_grad_norm: Positive = 1.0
+    """Gradients are scaled down to this norm, policy and critic each."""
     clip_range: Positive = 0.2
+    """ε of PPO's objective: the ratio π / π_old counts within 1 ± ε (Schulman 2017)."""
     dual_clip: Annotated[float, Field(gt=1.0)] | None = None
-    """Lower bound for negative advantages (Ye 2020, arXiv:1912.09729), usually 3; None: off."""
+    """Lower bound for negative advantages (Ye 2020, arXiv:1912.09729), usually 3; null: off."""
     value_clip_range: Positive | None = None
-    """How far a value may move per update, in standard deviations of the rollout's returns; None:
+    """How far a value may move per update, in standard deviations of the rollout's returns; null:
     no clipping."""
     importance_cap: Positive | None = None
     """Weights each token by π / π_sampler, at most this, where the sampler's arithmetic is not the
-    trainer's (bfloat16, vLLM); usually 2 (Yao 2025, "truncated importance sampling"). None: off."""
+    trainer's (bfloat16, vLLM); usually 2 (Yao 2025, "truncated importance sampling"). null: off."""
     gamma: Fraction = 1.0
+    """Discount per token."""
     gae_lambda: Fraction = 0.95
+    """λ of GAE: 1 trusts the returns, less trusts the critic."""
     kl_coef: NonNegative = 0.05
     """Reward per nat of KL(policy‖reference)."""
     kl_target: Positive | None = None
@@ -72,13 +81,18 @@ class PPOConfig(Section):
     missing_eos_penalty: float = -1.0
     """replace: this score (after normalisation); subtract: the amount taken off."""
     whiten_advantages: bool = True
+    """Advantages of a rollout get mean 0 and standard deviation 1."""
     whiten_rewards: bool = False
+    """Rewards of a rollout get standard deviation 1."""
     normalise_reward: bool = True
     """Scores are in standard deviations from the mean over demonstrations (data.instructions): as
     the reward stage measured them, or as PPO measures those of a `reward_model` at its start."""
     reward_clip: Positive | None = None
+    """Scores are cut at ± this; null: not."""
     temperature: Positive = 1.0
+    """Of sampling, and of the log-probabilities that are trained."""
     max_new_tokens: Count = 64
+    """Tokens of a response, at most."""
     sampler: Literal["model", "vllm"] = "model"
     """Who samples: the policy itself, or vLLM beside it (CUDA; `pip install 'align[vllm]'`)."""
     vllm_memory: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
@@ -89,7 +103,7 @@ class PPOConfig(Section):
     result."""
     early_stop_kl: Positive | None = None
     """Nats per token, k3, between the sampling and the updated policy; a step that finds more ends
-    the remaining minibatches and epochs of its rollout. None: never.
+    the remaining minibatches and epochs of its rollout. null: never.
     On the embedded world the first update reaches 0.06, later ones stay below 0.02."""
     on_alarm: Literal["warn", "stop"] = "warn"
     """What an alarm does (align/ppo/alarms.py): a line in the terminal, or the end of the run

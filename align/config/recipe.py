@@ -70,7 +70,7 @@ def _override(document: Document, item: str, section: str | None, overridden: se
     if isinstance(value, str) and text[:1] not in "'\"":
         value = text  # ` #` starts a comment in a file, not on a command line
     path = tuple(key.split("."))
-    if section is not None and _belongs(path[0], _keys(_child(Recipe, section))):
+    if section is not None and _belongs(path[0], _keys(section_of(Recipe, section))):
         path = (section, *path)
     node = document.data
     for part in path[:-1]:
@@ -150,11 +150,12 @@ def _model_at(path: KeyPath) -> Any:
     """Return the configuration class that stands at a key path, or None for plain values."""
     model: Any = Recipe
     for part in path:
-        model = _child(model, str(part))
+        model = section_of(model, str(part))
     return model
 
 
-def _child(model: Any, key: str) -> Any:
+def section_of(model: Any, key: str) -> Any:
+    """Return the configuration class that stands at a key of another, or None for a plain value."""
     if model is None or key not in model.model_fields:
         return None
     annotation = model.model_fields[key].annotation

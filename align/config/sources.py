@@ -29,6 +29,7 @@ class ModelConfig(ModelSource):
     """auto: bfloat16 on CUDA, float32 on CPU. Type of the arithmetic and of frozen weights; weights
     that are trained are float32 always."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a GPU."""
     threads: Count = 2
     """torch threads on CPU. Results are bit-identical for equal thread counts only."""
     chat_template: str | None = None
@@ -47,7 +48,9 @@ class DataSource(Section):
     """One set of rows: a local file, or a hub name together with `revision`."""
 
     path: str
+    """A local file (JSONL, JSON, CSV, Parquet, `.gz` too), or a hub name with `revision`."""
     revision: str | None = None
+    """Commit or tag on the hub."""
     split: str = "train"
     """Split of a hub data set; a local file has none."""
     format: str = "auto"
@@ -55,11 +58,13 @@ class DataSource(Section):
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field name → the file's column name, where they differ."""
     max_rows: Count | None = None
+    """The first rows only; null: all."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """Rows that may be dropped, each one counted and listed; one more and the stage fails."""
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Fraction of prompts (chosen by a hash of the prompt) kept apart as the part `heldout`."""
     part: Literal["train", "heldout"] = "train"
+    """Which side of `holdout` is read."""
 
     @model_validator(mode="after")
     def _heldout_needs_holdout(self) -> Self:

@@ -13,10 +13,13 @@ class LoraSection(Section):
     """Low-rank adapters; a training section without `lora` trains all weights."""
 
     r: Count = 16
+    """Rank."""
     alpha: Positive = 32.0
     """Scale is alpha / r."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of the adapter's input while it is trained."""
     targets: str | Names = "all-linear"
+    """Names of the layers that get adapters; all-linear: every linear layer but the head."""
 
 
 class TRLSection(Section):
@@ -30,7 +33,7 @@ class TrainerSection(TRLSection):
     """A stage that trains on rows of the data: SFT, reward model, DPO, KTO."""
 
     lora: LoraSection | None = None
-    """None: all weights are trained."""
+    """Adapters; null: all weights are trained."""
     max_length: Annotated[int, Field(ge=2)] = 512
     """Tokens of prompt and response; longer rows are dropped and counted, never cut."""
 

@@ -1,0 +1,260 @@
+"""`align new NAME`: a recipe from a base model and one's own files, checked before it is written.
+
+1 ask for what was not given, on a terminal · 2 read every file · 3 compose the recipe (text:
+stages/cli/compose.py) · 4 read it as a run would · 5 write NAME.yaml, which must not exist.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+from pydantic import ValidationError
+
+from align.config import RUN_NAME, DataSource, Recipe
+from align.config.yaml_lines import parse_yaml
+from align.data import formats, prompt_key
+from align.data.files import READABLE, read_rows
+from align.errors import ConfigError, DataError, UserError
+from align.runs.freshness import ROOT
+from stages.cli.compose import Plan, compose
+from stages.cli.texts import Language, default_language, text
+from stages.pipeline import LOADERS
+
+FILES = ("instructions", "preferences", "prompts")
+LARGE = 1_000_000_000
+"""Bytes of weights from which adapters are trained if nothing else is said."""
+LONGEST = 512
+POSITIONS = ("max_position_embeddings", "n_positions", "original_max_position_embeddings")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was given on the command line; None: not given."""
+
+    base: str | None = None
+    revision: str | None = None
+    instructions: str | None = None
+    preferences: str | None = None
+    prompts: str | None = None
+    evaluation: str | None = None
+    language: str | None = None
+    lora: bool | None = None
+    device: str | None = None
+
+
+def new(name: str, options: Options, *, ask: bool) -> int:
+    """Write NAME.yaml in the current folder and say what it reads and how to run it."""
+    name = name.removesuffix(".yaml")
+    path = Path(f"{name}.yaml")
+    if not re.fullmatch(RUN_NAME, name):
+        raise ConfigError(
+            f"NAME={name}: names the recipe and its run directory: at most 64 letters, digits, "
+            "`.`, `_`, `-`, a letter or digit first; no folders"
+        )
+    if path.exists():
+        raise ConfigError(f"{path}: exists already and is kept; give another NAME, or remove it")
+    language = _language(options.language) if options.language else default_language()
+    if ask:
+        language, options = _asked(language, options)
+    plan = _plan(name, language, options)
+    content = compose(plan)
+    _check(content, path)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(content)
+    print(text("written", language, path=path, quoted=shlex.quote(str(path))))
+    return 0
+
+
+# ---------------------------------------------------------------------------- questions
+
+
+def _asked(language: Language, given: Options) -> tuple[Language, Options]:
+    """Ask for what was not given; a wrong answer is told, and asked for again."""
+    if given.language is None:
+        language = _ask("language", language, language, _language)
+    base = given.base or _ask("base", language, _embedded("base"), str)
+    given = replace(given, base=base)
+    if given.revision is None and not Path(base).is_dir():
+        given = replace(given, revision=_ask("revision", language, None, str))
+    for key in FILES:
+        if getattr(given, key) is None:
+            answer = _ask(key, language, "", partial(_file, key))
+            given = replace(given, **{key: answer or None})
+    if given.lora is None:
+        proposed = "lora" if _weights(base) >= LARGE else "full"
+        given = replace(given, lora=_ask("lora", language, proposed, _lora))
+    if given.device is None:
+        given = replace(given, device=_ask("device", language, "auto", _device))
+    return language, given
+
+
+def _ask(key: str, language: Language, default: str | None, read: Callable[[str], Any]) -> Any:
+    while True:
+        try:
+            question = text(f"ask.{key}", language)
+            answer = typer.prompt(question, default=default, show_default=bool(default))
+        except typer.Abort:  # the end of the input
+            raise ConfigError("nothing was written: an answer is missing; give options") from None
+        try:
+            return read(answer.strip())
+        except UserError as error:
+            print(error)
+
+
+def _language(typed: str) -> Language:
+    return cast(Language, _one_of("language", typed, ("en", "ko")))
+
+
+def _lora(typed: str) -> bool:
+    return _one_of("training", typed, ("lora", "full")) == "lora"
+
+
+def _device(typed: str) -> str:
+    return _one_of("device", typed, DEVICES)
+
+
+def _one_of(what: str, typed: str, choices: tuple[str, ...]) -> str:
+    if typed not in choices:
+        raise ConfigError(f"{what}={typed}: choose {', '.join(choices)}")
+    return typed
+
+
+def _file(key: str, typed: str) -> str:
+    if typed:
+        _rows(key, typed)
+    return typed
+
+
+# ---------------------------------------------------------------------------- what there is
+
+
+def _plan(name: str, language: Language, options: Options) -> Plan:
+    """Read every file that was given; say how many rows of which layout it has."""
+    base = options.base or _embedded("base")
+    _check_base(base, options.revision)
+    weights = _weights(base)
+    given = {key: path for key in (*FILES, "evaluation") if (path := getattr(options, key))}
+    rows = {key: len(_rows(key, path)) for key, path in given.items()}
+    for key, path in given.items():
+        layout = _layout(path)
+        print(text("found", language, key=key, path=path, rows=rows[key], layout=layout))
+    if "preferences" in given:
+        rows.setdefault("instructions", rows["preferences"])
+    for key, file in (("instructions", "sft.jsonl"), ("preferences", "preferences.jsonl")):
+        if key not in rows:
+            rows[key] = len(_rows(key, _embedded(file)))
+            print(text("embedded", language, key=key))
+    return Plan(
+        name=name,
+        language=language,
+        base=base,
+        revision=options.revision,
+        weights=weights,
+        longest=_longest(base),
+        given=given,
+        rows=rows,
+        embedded={
+            "instructions": _embedded("sft.jsonl"),
+            "preferences": _embedded("preferences.jsonl"),
+            "preferences_heldout": _embedded("preferences.test.jsonl"),
+            "prompts": _embedded("prompts.jsonl"),
+            "evaluation": _embedded("evaluation.test.jsonl"),
+        },
+        lora=weights >= LARGE if options.lora is None else options.lora,
+        device=_device(options.device or "auto"),
+        shared_prompts=_share_prompts(given),
+    )
+
+
+def _rows(key: str, path: str) -> list[Any]:
+    if not Path(path).is_file():
+        raise DataError(
+            f"{key}={path}: no such file; give a file ({READABLE}); a data set of the hub is "
+            "written into the recipe afterwards, as `{path: name, revision: commit, split: train}`"
+        )
+    return LOADERS[key](DataSource(path=path))
+
+
+def _layout(path: str) -> str:
+    """The layout of the first row; the rows were read before, so it has one."""
+    row = next(row for _, row in read_rows(DataSource(path=path)))
+    assert isinstance(row, dict)
+    return formats.detect(row)
+
+
+def _share_prompts(given: dict[str, str]) -> bool:
+    """Whether instructions ask what pairs or prompts do: what those hold out is then held out."""
+    others = [key for key in ("preferences", "prompts") if key in given]
+    if "instructions" not in given or not others:
+        return False
+    known = {prompt_key(row.prompt) for row in _rows("instructions", given["instructions"])}
+    return any(prompt_key(row.prompt) in known for k in others for row in _rows(k, given[k]))
+
+
+def _check_base(base: str, revision: str | None) -> None:
+    folder = Path(base)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"base={base}: has no config.json; give a folder that `save_pretrained` wrote"
+            )
+    elif revision is None:
+        raise ConfigError(
+            f"base={base}: no such folder; give a local model, or a hub name with --revision COMMIT"
+        )
+
+
+def _weights(base: str) -> int:
+    """Bytes of a local model's weights; one on the hub counts as large."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return LARGE
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _longest(base: str) -> int:
+    """Tokens of the longest row: LONGEST, within the positions that a local model has.
+
+    The bounds under any name are taken, also the one before positions were stretched: the model
+    reads rows of that length as it was trained to.
+    """
+    file = Path(base) / "config.json"
+    if not file.is_file():
+        return LONGEST
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON ({error}); give the folder of a model") from None
+    text_config = content.get("text_config", content)
+    bounds = {**text_config, **(text_config.get("rope_parameters") or {})}
+    found = [bounds[key] for key in POSITIONS if isinstance(bounds.get(key), int)]
+    return min([LONGEST, *found])
+
+
+def _embedded(name: str) -> str:
+    """A file of the embedded world, relative where the command runs at its root."""
+    path = ROOT / "data" / "tiny" / name
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _check(content: str, path: Path) -> None:
+    """Read the recipe as a run would, and every row by the parts that it names."""
+    document = parse_yaml(content, str(path))
+    try:
+        recipe = Recipe.model_validate(document.data)
+    except ValidationError as error:  # nothing a user gave can lead here
+        raise AssertionError(f"{path}: a recipe that cannot be read") from error
+    for key, load in LOADERS.items():
+        source = getattr(recipe.data, key)
+        if source is not None:
+            load(source)

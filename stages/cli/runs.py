@@ -1,0 +1,82 @@
+"""`align runs` and `align show`: what the manifests and the report of a run say."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from align.config.methods import POLICIES, STAGES
+from align.config.section import suggest
+from align.errors import ConfigError, CorruptArtifactError
+from align.report.text import NAMES, number, pad, width
+from align.runs.manifest import MANIFEST, Manifest, load_manifest
+from stages.pipeline import show_table
+
+GAP = "  "
+HEADER = ("run", "last stage", "stages", "figures")
+
+
+def show(runs_dir: Path, name: str) -> int:
+    """Print table, verdict and the place of the report."""
+    folder = runs_dir / name
+    if not _stages(folder):
+        known = [path.name for path in _runs(runs_dir)]
+        hint = suggest(name, known) if known else "no run is there yet: align run RECIPE"
+        raise ConfigError(f"{folder}: no such run; {hint}")
+    done = _stages(folder)
+    if "report" not in done:
+        raise ConfigError(
+            f"{folder}: has no report yet, only {', '.join(done)}; run its recipe to the end"
+        )
+    show_table(folder)
+    return 0
+
+
+def list_runs(runs_dir: Path) -> int:
+    """Print a line per run, the one that changed last at the end."""
+    folders = sorted(_runs(runs_dir), key=_changed)
+    if not folders:
+        print(f"{runs_dir}: no runs yet; start one with: align run RECIPE")
+        return 0
+    rows = [HEADER, *map(_row, folders)]
+    columns = [max(width(row[i]) for row in rows) for i in range(len(HEADER))]
+    for row in rows:
+        cells = (pad(cell, column, right=False) for cell, column in zip(row, columns, strict=True))
+        print(GAP.join(cells).rstrip())
+    return 0
+
+
+def _row(folder: Path) -> tuple[str, str, str, str]:
+    told, figures = [], ""
+    for name in _stages(folder):
+        try:
+            manifest = load_manifest(folder / name)
+        except CorruptArtifactError:
+            told.append(f"{name} (damaged)")
+            continue
+        told.append(name)
+        figures = _figures(manifest) if name == "evaluate" else figures
+    changed = datetime.fromtimestamp(_changed(folder)).strftime("%Y-%m-%d %H:%M")
+    return folder.name, changed, " ".join(told), figures
+
+
+def _figures(evaluation: Manifest) -> str:
+    """Gold of each policy; the reward model's opinion where no rule judges."""
+    for key in ("gold", "reward"):
+        found = {p: evaluation.metrics.get(f"evaluate/{key}/{p}") for p in POLICIES}
+        told = [f"{NAMES[p]} {number(v)}" for p, v in found.items() if v is not None]
+        if told:
+            return f"{key}: {', '.join(told)}"
+    return ""
+
+
+def _runs(runs_dir: Path) -> list[Path]:
+    return [path for path in sorted(runs_dir.glob("*")) if _stages(path)]
+
+
+def _stages(folder: Path) -> list[str]:
+    return [name for name in STAGES if (folder / name / MANIFEST).is_file()]
+
+
+def _changed(folder: Path) -> float:
+    return max((folder / name / MANIFEST).stat().st_mtime for name in _stages(folder))
