@@ -17,10 +17,9 @@ import torch
 from peft import PeftModel
 from peft.utils.other import TrainableTokensWrapper
 from torch import Tensor, nn
+from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput
-
-from align.maths.logprobs import token_logprobs
 
 IGNORED = -100
 """Label of a token that carries no loss (PyTorch's ignore_index)."""
@@ -55,9 +54,10 @@ def _give_head(model: PreTrainedModel, outputs: Sequence[str]) -> None:
         labels = kwargs.pop("labels")[:, 1:]
         mask = labels != IGNORED
         logits, aux_loss = logits_at(self, mask, args, kwargs)
-        found = {"log_probs": token_logprobs(logits, labels[mask])}
+        logprobs = logits.float().log_softmax(dim=-1)  # once, for the loss and what is logged
+        found = {"log_probs": -nll_loss(logprobs, labels[mask], reduction="none")}
         with torch.no_grad():
-            found |= readings(logits.detach().float(), labels[mask], outputs)
+            found |= readings(logits.detach().float(), logprobs.detach(), labels[mask], outputs)
         on_timeline = {
             name: value.new_zeros(mask.shape).masked_scatter(mask, value)
             for name, value in found.items()
@@ -87,9 +87,10 @@ def logits_at(
     return output.logits, getattr(output, "aux_loss", None)
 
 
-def readings(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """What TRL logs of the distributions behind labels [n], from logits [n, v]; each [n]."""
-    logprobs = logits.log_softmax(dim=-1)
+def readings(
+    logits: Tensor, logprobs: Tensor, labels: Tensor, names: Sequence[str]
+) -> dict[str, Tensor]:
+    """What TRL logs of the distributions behind labels [n], from both [n, v]; each [n]."""
     found: dict[str, Tensor] = {}
     for name in names:
         match name:
