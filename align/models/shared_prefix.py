@@ -98,9 +98,9 @@ def shared_prefixes(trunk: nn.Module) -> Iterator[None]:
 def can_share(model: PreTrainedModel, trunk: nn.Module) -> bool:
     """Whether a trunk takes the mask of packed pairs as it is: full attention, by SDPA.
 
-    A window, a chunk or a recurrent state would see a neighbour's tokens or miss its own, and a
-    router's loss counts every token of a row. On CUDA the fastest attention kernels take no mask of
-    this kind; what is gained there was not measured.
+    A window, a chunk or a recurrent state would see a neighbour's tokens or miss its own, ALiBi
+    counts positions from a mask of rows, and a router's loss counts every token of a row. On CUDA
+    the fastest attention kernels take no mask of this kind; what is gained there was not measured.
     """
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -110,6 +110,7 @@ def can_share(model: PreTrainedModel, trunk: nn.Module) -> bool:
         and getattr(config, "_attn_implementation", None) == "sdpa"
         and layers == {"full_attention"}
         and not any(windows)
+        and not getattr(config, "alibi", False)
         and not hasattr(config, "output_router_logits")
         and "position_ids" in inspect.signature(trunk.forward).parameters
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from align.config.methods import METHODS
 from align.ppo.alarms import KL_FAR, LENGTH_DRIFT
 from align.report.text import interval, listing, name, number
 
@@ -39,6 +40,8 @@ COSTS_TOLD = 4
 """Of the costs, in the third sentence; the report lists them all."""
 SAFETY = {"dangerous": "refuses the dangerous less", "harmless": "helps with the harmless less"}
 """Families of the embedded world whose fall is named however small."""
+AIMED = {method.name for method in METHODS if method.scored or method.role == "selected"}
+"""Policies that were trained, or picked, by the reward model's score."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,13 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     trained = [key for key in policies if key not in ("base", "sft")]
     judge = "gold" if policies["sft"]["gold"] is not None else "reward"
     changes = {key: change(policies[key][f"{judge}_gain"]["all"]) for key in trained}
-    found = [
-        Cost(f"{name(key)} {cost.words}", cost.shown)
-        for key in trained
-        for cost in _costs(policies[key], policies["sft"])
-    ]
+    paid = {key: list(_costs(policies[key], policies["sft"])) for key in trained}
+    found = [Cost(f"{name(key)} {cost.words}", cost.shown) for key in trained for cost in paid[key]]
+    costly = any(cost.shown for key in trained if changes[key] == "better" for cost in paid[key])
     costs = tuple(cost.words for cost in found if cost.shown)
     not_shown = tuple(cost.words for cost in found if not cost.shown)
     return Verdict(
-        _headline(changes, judge, costly=bool(costs)),
+        _headline(changes, judge, costly=costly),
         (
             _what_changed(policies, changes, judge),
             _elsewhere(policies, trained, judge),
@@ -170,7 +171,10 @@ def _what_changed(policies: dict[str, Any], changes: dict[str, Change], judge: s
 
 def _elsewhere(policies: dict[str, Any], trained: list[str], judge: str) -> str:
     """Whether the gain is there on templates that no training split had."""
-    if policies["sft"][judge]["unseen"] is None:
+    start = policies["sft"][judge]
+    if start["unseen"] is None:
+        if start["seen"] is not None:
+            return "Training has seen the templates of all these prompts; new ones are not tried."
         return "The prompts do not say which of their templates training has seen."
     parts = []
     for key in trained:
@@ -205,8 +209,10 @@ def _what_it_cost(
     if costs:
         told = f"What it cost: {_first(costs)}"
     elif judge == "reward":
+        aimed = [name(key) for key in trained if key in AIMED]
+        why = f"{listing(aimed)} aimed at that very reward" if aimed else "Only a model has judged"
         told = (
-            "Training aimed at that very reward, so this cannot show that people would agree; "
+            f"{why}, so this cannot show that people would agree; "
             "no cost is shown in length, stops or KL"
         )
     else:

@@ -111,9 +111,14 @@ def with_finite_check(trainer_class: type[Any]) -> type[Any]:
 
 @contextmanager
 def prompts_shared(trainer: Any) -> Iterator[None]:
-    """Within, a trainer over pairs computes what both responses begin with once, where it can."""
+    """Within, a trainer over pairs computes what both responses begin with once, where it can.
+
+    Where `trainer` leaves dropout on or asks for noise (NEFTune), each response has its own.
+    """
+    dropout = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in trainer.model.modules())
+    noisy = dropout or bool(trainer.args.neftune_noise_alpha)
     with ExitStack() as stack:
-        for model in (trainer.model, getattr(trainer, "ref_model", None)):
+        for model in () if noisy else (trainer.model, getattr(trainer, "ref_model", None)):
             plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
             if plain is not None and can_share(plain, trunk := trunk_of(plain)):
                 stack.enter_context(shared_prefixes(trunk))

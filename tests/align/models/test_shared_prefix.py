@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from align.models.forward import trunk_of
 from align.models.shared_prefix import can_share, pack_pairs, shared_prefixes
-from tests import tiny
+from stages.support.trl import prompts_shared
+from tests import architectures, tiny
 
 PAD = 0
 CHOSEN = [[5, 6, 7, 8, 9], [5, 6, 1], [4, 4, 4, 4]]
@@ -70,3 +72,23 @@ def test_a_window_or_a_chunk_is_not_shared():
     model = tiny.llama()
     model.config.sliding_window = 8
     assert not can_share(model, trunk_of(model))
+
+
+def test_positions_that_are_counted_from_the_mask_are_not_shared():
+    """Falcon with ALiBi; with rotary positions it shares."""
+    for alibi in (True, False):
+        model = architectures.build("falcon", alibi=alibi)
+        assert can_share(model, trunk_of(model)) is not alibi
+
+
+@pytest.mark.parametrize(
+    ("dropout", "noise", "shares"), [(0.0, None, True), (0.1, None, False), (0.0, 5.0, False)]
+)
+def test_a_trainer_that_draws_noise_draws_it_for_each_response(dropout, noise, shares):
+    model = tiny.gpt2()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    trainer = SimpleNamespace(model=model, args=SimpleNamespace(neftune_noise_alpha=noise))
+    with prompts_shared(trainer):
+        assert ("forward" in vars(trunk_of(model))) is shares
