@@ -18,6 +18,7 @@ from align.config import DataSource, Recipe
 from align.config.methods import ALIGNED, BEST_OF_N, POLICIES
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
+from align.runs.threads import set_threads
 from stages.support import reward_source
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run(context: StageContext) -> StageResult:
     from stages.support.reward_setup import external_reward_model, reward_model_of
 
     recipe, config = context.recipe, context.recipe.evaluate
+    set_threads(recipe.model.threads)  # torch is loaded now, as where stages train
     tokenizer = models.load_tokenizer(context.parents["sft"].model)
 
     # 1 read prompts and pairs

@@ -104,6 +104,8 @@ class TrainingSetup:
             *(context, section_name, path, revision, device),
             *(read.tokenizer, template, new_ids, positions),
         )
+        # Also where OMP_NUM_THREADS has said so: torch then sums in another order than without.
+        threads.set_threads(model.threads)
         if device.type == "cpu" and (line := threads.advice(model.threads)) is not None:
             context.tracker.note(line)
         if read.template is not None:
