@@ -43,7 +43,7 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL: # stages share the run directory's lock
-.PHONY: help setup pipeline test test-cpus mutants torture lint bench-ppo gpu-check clean FORCE
+.PHONY: help setup pipeline test test-cpus mutants torture lint docs bench-ppo gpu-check clean FORCE
 
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
@@ -70,6 +70,10 @@ lint: .venv/.ready ## ruff, ruff format, mypy
 	@$(py) -m ruff format --check
 	@$(py) -m mypy
 
+docs: .venv/.ready ## the documentation as a site in site/ (docs/ reads as well without it)
+	@$(py) -c 'import material' 2>/dev/null || $(pip) --no-build-isolation -e '.[docs]'
+	@$(py) -m mkdocs build --quiet
+
 torture: .venv/.ready ## kill -9 a tiny PPO stage at 20 random moments, run it again, compare bits (KILLS=20 SEED=0)
 	@OMP_NUM_THREADS=1 $(py) -m tests.torture 'kills=$(or $(KILLS),20)' 'seed=$(or $(SEED),0)'
 
@@ -89,7 +93,7 @@ clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
 # Any other target is a stage's, or needs the name of the run, so the rules of this recipe are
 # written first, each time: make reads itself again after that. Help and set-up never wait for it.
 
-plain := help setup pipeline test test-cpus mutants lint torture gpu-check clean
+plain := help setup pipeline test test-cpus mutants lint docs torture gpu-check clean
 wanted := $(filter-out $(plain),$(or $(MAKECMDGOALS),help))
 ifneq ($(wanted),)
 rules := $(shell mkdir -p runs/.rules; \

@@ -5,7 +5,8 @@ expected, what to do. Only the command line (align/runs/runner.py) turns an erro
 everything below lets it propagate. Anything that is not a `UserError` is a bug of ours and keeps
 its traceback.
 
-To add a kind: subclass `UserError`, give it an exit code that make can stop on, list it in README.
+To add a kind: subclass `UserError`, give it an exit code that make can stop on, list it in
+docs/reliability.md.
 """
 
 from __future__ import annotations

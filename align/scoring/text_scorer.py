@@ -103,6 +103,8 @@ class TextScorer:
     def encode(self, messages: Sequence[Message]) -> dict[str, list[int]]:
         """What the model reads of a conversation: `input_ids`, with an encoder's other inputs."""
         if getattr(self.model.config, SCORE_AT, None) == STOP:
+            if messages[-1]["role"] != "assistant":  # a prompt, whose length is asked
+                return {"input_ids": chat.prompt_ids(self.tokenizer, messages)}
             return {"input_ids": chat.encode(self.tokenizer, messages)[0]}
         if self.decoder or self.tokenizer.chat_template:
             return {"input_ids": self._read(chat.whole_ids(self.tokenizer, messages))}

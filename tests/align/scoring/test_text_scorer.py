@@ -56,6 +56,18 @@ def test_a_reward_model_of_this_pipeline_is_read_at_the_stop_token_it_was_traine
         assert plain_score(scorer, input_ids=trained) == pytest.approx(score, abs=1e-5)
 
 
+def test_a_prompt_alone_is_measured_by_a_reward_model_of_this_pipeline(tmp_path):
+    """Before there is an answer: does the prompt leave room for one?"""
+    folder, tokenizer = tiny_scorers.save(tmp_path, "decoder", **{SCORE_AT: STOP})
+    scorer = TextScorer.load(folder, device=CPU)
+    prompt = conversation(*PAIRS[0])[:1]
+    assert scorer.length(prompt) == len(chat.prompt_ids(tokenizer, prompt))
+    assert scorer.limit is not None
+    room = scorer.limit - scorer.length(prompt)
+    assert scorer.fits(prompt, room=room)
+    assert not scorer.fits(prompt, room=room + 1)
+
+
 def test_a_decoder_whose_template_ends_with_its_pad_token_is_read_before_it():
     """P31: as plain transformers reads it, also in a batch and where several pads end the text."""
     scorer = tiny_scorers.scorer("decoder")
