@@ -105,8 +105,8 @@ def test_preferences_follow_the_documented_noise_model(world):
     pairs = world["preferences"] + world["preferences.test"]
     ceiling = [max(row["bayes"], 1 - row["bayes"]) for row in pairs]
     agreed = sum(row["bayes"] >= 0.5 for row in pairs)
-    spread = math.sqrt(sum(p * (1 - p) for p in ceiling))
-    assert abs(agreed - sum(ceiling)) < 3 * spread
+    std = math.sqrt(sum(p * (1 - p) for p in ceiling))
+    assert abs(agreed - sum(ceiling)) < 3 * std
 
 
 def test_the_readme_states_the_bayes_ceiling_and_the_quality_that_the_files_have(world):
