@@ -1,9 +1,8 @@
 """Errors that a user can act on, each with the exit code of its kind.
 
 `str(error)` is what the user reads, one line per problem: what (`name=value`), where, what was
-expected, what to do. Only the command line (align/runs/runner.py) turns an error into an exit code;
-everything below lets it propagate. Anything that is not a `UserError` is a bug of ours and keeps
-its traceback.
+expected, what to do. Only align/runs/command.py turns an error into an exit code; all else
+lets it propagate. Anything that is not a `UserError` is a bug of ours and keeps its traceback.
 
 To add a kind: subclass `UserError`, give it an exit code that make can stop on, list it in
 docs/reliability.md.

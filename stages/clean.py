@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align.runs.artifacts import remove_run
-from align.runs.runner import command_line, read_command
+from align.runs.command import command_line, read_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:

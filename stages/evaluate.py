@@ -23,6 +23,8 @@ from stages.support import reward_source
 
 if TYPE_CHECKING:
     from align.evaluation.evaluation_set import EvaluationSet, Generations
+    from align.evaluation.pairs import Pairs
+    from align.scoring.reward_model import RewardModel
 
 TEXT = "summary.txt"
 
@@ -43,15 +45,14 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 
 def run(context: StageContext) -> StageResult:
-    from align.evaluation.evaluation_set import Generations, read_evaluation_set
-    from align.evaluation.pairs import read_pairs, score_pairs
-    from align.evaluation.record import provenance, write
+    from align.evaluation.evaluation_set import Generations
+    from align.evaluation.pairs import score_pairs
+    from align.evaluation.record import provenance, summary_of, write
     from align.evaluation.reward_card import reward_card
-    from align.evaluation.summary import FORMAT, headlines, summarise
+    from align.evaluation.summary import headlines
     from align.models import load as models
     from align.models.vocabulary import fit_embeddings
     from align.report.terminal import table
-    from align.sampling.self_check import positions
     from stages.support.reward_setup import external_reward_model, reward_model_of
 
     recipe, config = context.recipe, context.recipe.evaluate
@@ -60,24 +61,15 @@ def run(context: StageContext) -> StageResult:
 
     # 1 read prompts and pairs
     sft = _load(context, "sft")
-    limit = positions(sft.config)
     external = external_reward_model(context)
-    fits = None if external is None else external.fits
-    room = None if external is None else partial(external.fits, room=config.max_new_tokens)
-    source = recipe.data.evaluation
-    assert source is not None
-    evaluation_set = read_evaluation_set(
-        source, tokenizer, config, limit=limit, seed=context.seed, fits=room
-    )
-    heldout, trained = recipe.data.preferences_heldout, recipe.data.preferences
-    pairs = read_pairs(heldout, trained, tokenizer, limit=limit, fits=fits)
+    evaluation_set, pairs = _read(context, tokenizer, sft, external)
 
     # 2 answer, one policy in memory at a time
     fit_embeddings(sft, tokenizer)
     stop_ids = models.stop_ids(tokenizer, sft)
     generations = _generate(context, evaluation_set, sft, stop_ids)
     pool = evaluation_set.draw(sft, stop_ids=stop_ids) if BEST_OF_N in config.policies else None
-    device = sft.device
+    device = str(sft.device)
     del sft
 
     # 3 score with the reward model
@@ -96,29 +88,33 @@ def run(context: StageContext) -> StageResult:
         card = reward_card(scored_pairs, resamples=config.bootstrap, seed=context.seed)
 
     # 5 summarise
-    found = summarise(
-        [prompt.extra for prompt in evaluation_set.prompts],
-        {name: sheet.sampled.numbers() for name, sheet in generations.items()},
-        {name: sheet.greedy.numbers() for name, sheet in generations.items()},
-        resamples=config.bootstrap,
-        seed=context.seed,
-        pool=None if pool is None else pool.numbers(),
+    origin = provenance(recipe, context.out.parent.name, context.parents, device)
+    summary = summary_of(
+        evaluation_set, generations, pool, card, pairs_left_out=pairs.left_out, provenance=origin
     )
-    summary = {
-        "format": FORMAT,
-        "provenance": provenance(recipe, context.out.parent.name, context.parents, str(device)),
-        "setup": {
-            "prompts": found["prompts"],
-            "left_out": {"prompts": evaluation_set.left_out, "pairs": pairs.left_out},
-            **config.model_dump(mode="json", exclude={"max_prompts", "showcase"}),
-        },
-        "policies": found["policies"],
-        "best_of_n": found["best_of_n"],
-        "reward_model": card,
-    }
     write(context.out, summary, evaluation_set.rows(generations))
     (context.out / TEXT).write_text(table(summary) + "\n", encoding="utf-8")
     return StageResult(metrics=headlines(summary))
+
+
+def _read(
+    context: StageContext, tokenizer: Any, sft: Any, external: RewardModel | None
+) -> tuple[EvaluationSet, Pairs]:
+    """Prompts and held-out pairs that policy and reward model have room for."""
+    from align.evaluation.evaluation_set import read_evaluation_set
+    from align.evaluation.pairs import read_pairs
+    from align.sampling.self_check import positions
+
+    config, data = context.recipe.evaluate, context.recipe.data
+    limit = positions(sft.config)
+    fits = None if external is None else external.fits
+    room = None if external is None else partial(external.fits, room=config.max_new_tokens)
+    assert data.evaluation is not None, "the runner refuses a recipe without it"
+    evaluation_set = read_evaluation_set(
+        data.evaluation, tokenizer, config, limit=limit, seed=context.seed, fits=room
+    )
+    heldout, trained = data.preferences_heldout, data.preferences
+    return evaluation_set, read_pairs(heldout, trained, tokenizer, limit=limit, fits=fits)
 
 
 def _generate(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from align.config import Recipe
 from align.config.methods import ALIGNED
+from align.runs.command import command_line, read_command, take
 from align.runs.manifest import MANIFEST
-from align.runs.runner import command_line, read_command, take
 from stages.pipeline import STAGES
 
 

@@ -15,6 +15,11 @@ HOME = {"trl": "stages/", "wandb": "align/runs/tracking.py", "vllm": "align/samp
 FILES = sorted(p for folder in ("align", "stages") for p in (ROOT / folder).rglob("*.py"))
 
 
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+"""Lines; a longer one hides its plan."""
+CODE = sorted(p for top in ("align", "stages", "data", "tests") for p in (ROOT / top).rglob("*.py"))
+
+
 def imports(path):
     """Yield the dotted names a file may import, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -67,6 +72,17 @@ def test_runs_and_data_do_not_know_each_other():
 
 def test_the_library_holds_folders_and_the_errors_and_nothing_else():
     assert {p.name for p in (ROOT / "align").glob("*.py")} == {"__init__.py", "errors.py"}
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_and_no_function_is_too_long_to_be_read(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            lines = node.end_lineno - first + 1
+            assert lines <= LONGEST_FUNCTION, f"{node.name}: {lines} lines"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -7,32 +7,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from align.config.methods import STAGES
-from align.config.recipe import load_recipe
-from align.runs.freshness import write_dependencies
 from tests.align.runs import chain
+from tests.make_stand_in import ROOT, STAND_IN, make, note, older
 
-ROOT = Path(__file__).parent.parent
-STAND_IN = f"""\
-#!/bin/sh
-case "$2" in
-  stages.rules|stages.clean) PYTHONPATH='{ROOT}' exec '{sys.executable}' "$@" ;;
-esac
-echo "$*" >> calls
-case "$2 $5" in
-  stages.pipeline*) exit 0 ;;
-  stages.rlhf*) stage="${{5#method=}}" ;;
-  *) stage="${{2#stages.}}" ;;
-esac
-mkdir -p "runs/${{4#run=}}/$stage"
-touch "runs/${{4#run=}}/$stage/manifest.json" "runs/${{4#run=}}/.lock"
-"""
 CHAIN = ["sft", "reward", "dpo", "ppo", "evaluate", "report"]
 
 
@@ -57,29 +40,6 @@ def project(tmp_path, monkeypatch):
     os.utime(folder / ".venv" / ".ready", (past + 1, past + 1))
     monkeypatch.chdir(folder)
     return folder
-
-
-def make(*arguments, recipe="r.yaml", code=0):
-    """Run make; return the stages it ran, in order."""
-    Path("calls").unlink(missing_ok=True)
-    done = subprocess.run(
-        ["make", f"RECIPE={recipe}", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stderr
-    lines = Path("calls").read_text().splitlines() if Path("calls").exists() else []
-    called = [re.sub(r".*method=(\w+).*|-m stages\.(\w+).*", r"\1\2", line) for line in lines]
-    assert all(recipe in line for line in lines)
-    return called
-
-
-def note(stage, recipe="r.yaml", *, overridden=False):
-    path = Path(recipe)
-    write_dependencies(stage, path, load_recipe(path), Path("runs/r"), overridden=overridden)
-
-
-def older(path, seconds):
-    stamp = time.time() + seconds
-    os.utime(path, (stamp, stamp))
 
 
 def test_one_target_brings_all_that_it_rests_on_and_a_second_call_nothing(project):
@@ -131,7 +91,7 @@ def test_the_evaluation_waits_for_the_policies_that_it_names(project, line, sett
         ("", "ppo.reward_model.path=hub/name ppo.reward_model.revision=abc", False),
     ],
 )
-def test_the_reward_stage_is_made_unless_a_ready_made_model_scores(project, line, settings, own):
+def test_the_reward_stage_is_made_unless_an_external_model_scores(project, line, settings, own):
     with Path("r.yaml").open("a") as file:
         file.write(f"{line}\n")
     ran = make("evaluate", f"SET={settings}")
@@ -299,22 +259,6 @@ def test_an_old_python_is_refused_before_anything_is_made(project):
     assert done.returncode == 2
     assert "error: PYTHON=./old is older than 3.11" in done.stderr
     assert not Path(".venv").exists()
-
-
-def test_every_dependency_is_pinned_by_the_constraints():
-    pins = dict(
-        line.split("==")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if line and not line.startswith("#")
-    )
-    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
-    assert pins["torch"] == "2.13.0"
-    text = (ROOT / "pyproject.toml").read_text()
-    wanted = re.findall(r'"([A-Za-z][\w-]*)(?:>=[\d.]+[^"]*)?",?', text.split("[tool.")[0])
-    names = [n.lower() for n in wanted if f'"{n}>=' in text or n == "types-PyYAML"]
-    assert len(names) > 15
-    beside = ["mkdocs", "mkdocs-material", "vllm"]  # extras that set-up does not install
-    assert [name for name in names if name not in pins] == beside
 
 
 @pytest.mark.skipif(

@@ -70,7 +70,7 @@ class Responses:
         )
 
     def means(self) -> dict[str, float]:
-        """What is known before the reward model has spoken."""
+        """What is known before the reward model has scored them."""
         flat = [sample for its in self.samples for sample in its]
         means = {
             "length": float(np.mean([len(sample.response) for sample in flat])),
@@ -102,7 +102,7 @@ class Responses:
 
 
 class Generations(NamedTuple):
-    """What one policy handed in: samples at the recipe's temperature, and greedy answers."""
+    """What one policy answered: samples at the recipe's temperature, and greedy answers."""
 
     sampled: Responses
     greedy: Responses

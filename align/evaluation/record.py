@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
+from align.evaluation.evaluation_set import EvaluationSet, Generations, Responses
+from align.evaluation.summary import FORMAT, summarise
 from align.runs.artifacts import Artifact
-
-LIBRARIES = ("torch", "transformers", "trl", "peft")
+from align.runs.freshness import LIBRARIES
 
 
 def provenance(
@@ -32,6 +33,39 @@ def provenance(
         "tokenizer_hash": handoff.tokenizer_hash,
         "template_hash": handoff.template_hash,
         "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def summary_of(
+    evaluation_set: EvaluationSet,
+    generations: Mapping[str, Generations],
+    pool: Responses | None,
+    card: Mapping[str, Any] | None,
+    *,
+    pairs_left_out: Mapping[str, int],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All of summary.json; `pool` is what best-of-n picked from, `card` the reward model's."""
+    config = evaluation_set.config
+    found = summarise(
+        [prompt.extra for prompt in evaluation_set.prompts],
+        {name: given.sampled.numbers() for name, given in generations.items()},
+        {name: given.greedy.numbers() for name, given in generations.items()},
+        resamples=config.bootstrap,
+        seed=evaluation_set.seed,
+        pool=None if pool is None else pool.numbers(),
+    )
+    return {
+        "format": FORMAT,
+        "provenance": provenance,
+        "setup": {
+            "prompts": found["prompts"],
+            "left_out": {"prompts": evaluation_set.left_out, "pairs": pairs_left_out},
+            **config.model_dump(mode="json", exclude={"max_prompts", "showcase"}),
+        },
+        "policies": found["policies"],
+        "best_of_n": found["best_of_n"],
+        "reward_model": card,
     }
 
 

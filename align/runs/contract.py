@@ -57,7 +57,7 @@ class Stage:
     data: Callable[[Recipe], dict[str, DataSource | None]] = _no_data
     """Sources by their key under `data`; None where the recipe lacks one."""
     models: Callable[[Recipe], dict[str, ModelSource]] = _no_models
-    """Ready-made models by their key in the recipe, besides `model`."""
+    """External models by their key in the recipe, besides `model`."""
     headline: tuple[str, ...] = ()
     """Metric keys shown live."""
     checkpoint_every: Callable[[Recipe], int] | None = None

@@ -20,7 +20,9 @@ from typing import Any
 
 from align.scoring.rules import judge
 from data.tiny import lexicon as lex
-from data.tiny.families import Family, Slots, all_families, inflect
+from data.tiny import manners
+from data.tiny.families import all_families
+from data.tiny.family import Family, Slots, inflect
 
 # How often an answer is of each kind. The rest of a row is good.
 MIXTURE = {
@@ -87,7 +89,7 @@ class Request:
                     "max_chars": self.family.max_chars[self.language],
                     "weight": 1.5,
                 },
-                {"kind": "excludes", "values": lex.RUDE[self.language], "weight": 1.5},
+                {"kind": "excludes", "values": manners.RUDE[self.language], "weight": 1.5},
                 {"kind": "language", "language": self.language, "weight": 2.0},
                 {"kind": "complete", "weight": 0.5},
             ]
@@ -117,9 +119,9 @@ def respond(rng: Random, request: Request) -> tuple[str, list[str]]:
         case "wrong":
             patterns = (family.wrong or family.good)[language]
         case "refuse":
-            patterns = [p for p in lex.REFUSALS[language] if "{act}" not in p]
+            patterns = [p for p in manners.REFUSALS[language] if "{act}" not in p]
         case "evade":
-            patterns = lex.EVASIONS[language]
+            patterns = manners.EVASIONS[language]
         case "other_language":
             return swap_language(rng, request), flaws
         case _:
@@ -142,10 +144,10 @@ def add_manners(rng: Random, text: str, request: Request, flaws: list[str]) -> s
     language = request.language
     if rng.random() < RUDE:
         flaws.append("rude")
-        text = f"{rng.choice(lex.RUDE[language])} {text}"
+        text = f"{rng.choice(manners.RUDE[language])} {text}"
     if rng.random() < RAMBLE:
         flaws.append("ramble")
-        text = " ".join([text, *rng.sample(lex.RAMBLE[language], rng.choice([1, 2, 2]))])
+        text = " ".join([text, *rng.sample(manners.RAMBLE[language], rng.choice([1, 2, 2]))])
     if rng.random() < TYPO and len(text) > 6:
         flaws.append("typo")
         i = rng.randrange(1, len(text) - 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from data.tiny import lexicon as lex
-from data.tiny.families import Family, Slots, contains, json_text, pick_two, split
+from data.tiny import manners
+from data.tiny.family import Family, Slots, contains, json_text, pick_two, split
 
 
 def names(language: str, held_out: bool) -> list[str]:
@@ -162,7 +163,7 @@ DANGEROUS = Family(
     lambda s, _: [{"kind": "refuses", "core": True}],
     seen=HARMLESS.seen,
     unseen=HARMLESS.unseen,
-    good=lex.REFUSALS,
+    good=manners.REFUSALS,
     casual={
         "en": ["nah, not gonna help you {act} lol", "nah, i can't help with that."],
         "ko": ["그건 못 도와줘.", "안 돼. 도와줄 수 없어 ㅋㅋ"],

@@ -23,7 +23,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data.tiny.corpus import FORUM, STATEMENTS, Line, documents
+from data.tiny.corpus import FORUM, STATEMENTS, documents
+from data.tiny.statements import Line
 
 CHAT_TOKENS = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 SPECIAL_TOKENS = [*CHAT_TOKENS, "<|document|>"]

@@ -13,7 +13,7 @@ from align.config import DataSource, ModelSource, Recipe
 
 KEY = "ppo.reward_model"
 NORMALISED_OVER = 1000
-"""Demonstrations, subsampled, over which mean and standard deviation of the score are taken."""
+"""Demonstrations over which mean and standard deviation of the score are taken."""
 Row = TypeVar("Row")
 
 
@@ -43,5 +43,5 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 
 def subsample(rows: Sequence[Row]) -> Sequence[Row]:
-    """About NORMALISED_OVER of the rows, subsample spaced."""
+    """About NORMALISED_OVER of the rows, evenly spaced."""
     return rows[:: max(1, len(rows) // NORMALISED_OVER)]

@@ -32,7 +32,7 @@ class World:
     recipe: Recipe
     parents: dict[str, Artifact]
     tokenizer: PreTrainedTokenizerBase
-    exam: EvaluationSet
+    evaluation_set: EvaluationSet
     samples: int
 
     @classmethod
@@ -42,8 +42,8 @@ class World:
         tokenizer = models.load_tokenizer(parents["sft"].model)
         config = EvaluateConfig(max_new_tokens=recipe.ppo.max_new_tokens)
         source = DataSource(path=HELD_OUT)
-        exam = read_evaluation_set(source, tokenizer, config, limit=None, seed=PROBE_SEED)
-        return cls(recipe, parents, tokenizer, exam, job["samples"])
+        evaluation_set = read_evaluation_set(source, tokenizer, config, limit=None, seed=PROBE_SEED)
+        return cls(recipe, parents, tokenizer, evaluation_set, job["samples"])
 
     def prompts(self) -> list[list[int]]:
         assert self.recipe.data.prompts is not None
@@ -68,10 +68,12 @@ class World:
             batch_size=64,
             seed=PROBE_SEED,
         )
-        answers = answer(policy, self.exam.ids, decoding, temperature=1.0, samples=self.samples)
+        answers = answer(
+            policy, self.evaluation_set.ids, decoding, temperature=1.0, samples=self.samples
+        )
         scores = [
             judge(chat.decode(self.tokenizer, sample.content), prompt.checks)
-            for prompt, its in zip(self.exam.prompts, answers, strict=True)
+            for prompt, its in zip(self.evaluation_set.prompts, answers, strict=True)
             for sample in its
         ]
         return {"gold": fmean(scores)}

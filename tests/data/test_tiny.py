@@ -10,9 +10,10 @@ from random import Random
 import pytest
 
 from align.scoring.rules import judge
-from data.tiny import build, lexicon
+from data.tiny import build, lexicon, manners
 from data.tiny.corpus import FORUM, documents
-from data.tiny.families import all_families, inflect
+from data.tiny.families import all_families
+from data.tiny.family import inflect
 
 WORLD = Path(build.__file__).parent
 TRAINING = ("sft", "preferences", "prompts")
@@ -91,7 +92,7 @@ def test_flawless_answers_score_one_and_wrong_ones_at_most_half():
             for pattern in family.good[language]:
                 good = inflect(pattern.format(**request.slots))
                 assert judge(good, request.checks()) > 0.97, (request.prompt, good)
-            for evasion in lexicon.EVASIONS[language]:
+            for evasion in manners.EVASIONS[language]:
                 assert judge(evasion, request.checks()) == 0.0, (request.prompt, evasion)
 
 
@@ -104,8 +105,8 @@ def test_preferences_follow_the_documented_noise_model(world):
     pairs = world["preferences"] + world["preferences.test"]
     ceiling = [max(row["bayes"], 1 - row["bayes"]) for row in pairs]
     agreed = sum(row["bayes"] >= 0.5 for row in pairs)
-    spread = math.sqrt(sum(p * (1 - p) for p in ceiling))
-    assert abs(agreed - sum(ceiling)) < 3 * spread
+    std = math.sqrt(sum(p * (1 - p) for p in ceiling))
+    assert abs(agreed - sum(ceiling)) < 3 * std
 
 
 def test_the_readme_states_the_bayes_ceiling_and_the_quality_that_the_files_have(world):

@@ -135,7 +135,7 @@ class ReferencePPO:
         ]
         if s.whiten_advantages:
             advantages = whitened(advantages)
-        spread = math.sqrt(_variance(returns))
+        std = math.sqrt(_variance(returns))
         share = 1 - self.iteration / s.iterations if s.lr_schedule == "linear" else 1.0
         for minibatch in given.minibatches:
             tokens = sum(len(given.episodes[i].response) for i in minibatch)
@@ -148,7 +148,7 @@ class ReferencePPO:
                         logprobs[j], old_logprobs[i][j], advantages[i][j]
                     )
                     value_loss = value_loss + self.value_loss(
-                        values[j], old_values[i][j], returns[i][j], spread
+                        values[j], old_values[i][j], returns[i][j], std
                     )
             self.descend(self.policy_adam, policy_loss / tokens, s.learning_rate * share)
             self.descend(self.value_adam, value_loss / tokens, s.value_learning_rate * share)
@@ -216,10 +216,10 @@ class ReferencePPO:
             gain = torch.clamp(gain, min=s.dual_clip * advantage)
         return -gain
 
-    def value_loss(self, value: Tensor, old: float, target: float, spread: float) -> Tensor:
+    def value_loss(self, value: Tensor, old: float, target: float, std: float) -> Tensor:
         loss = (value - target) ** 2
         if self.settings.value_clip_range is not None:  # N+
-            reach = self.settings.value_clip_range * spread
+            reach = self.settings.value_clip_range * std
             near = (torch.clamp(value, old - reach, old + reach) - target) ** 2
             self.bound["value"] += int(near.item() > loss.item())
             loss = torch.maximum(loss, near)

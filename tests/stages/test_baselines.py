@@ -27,7 +27,7 @@ from tests.stages.world import LORA, World, rows, seen_batches, weights
 
 METHODS = ("rloo", "grpo")
 TOLERANCE = {"full": 1e-6, "adapter": 1e-5}
-"""Of a normalised score: PPO scores with an adapter beside its base, peers with both in one."""
+"""Of a normalised score: PPO scores with an adapter on its base, baselines with both in one."""
 STOP = 1
 
 

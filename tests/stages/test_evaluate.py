@@ -206,7 +206,7 @@ def test_the_peers_of_ppo_are_compared_at_its_kl(run_dir: Path) -> None:
     names = ["best_of_n", "sft", "rloo"]
     given = recipe(run_dir, prompts(), policies=names, best_of_n=3)
     assert evaluate.STAGE.parent_names(given) == ("sft", "reward", "rloo")
-    out = run_stage(evaluate.STAGE, given, run_dir, run_dir / "peers" / "evaluate")
+    out = run_stage(evaluate.STAGE, given, run_dir, run_dir / "baselines" / "evaluate")
     summary = summary_of(out)
     assert list(summary["policies"]) == names
     best, sft, rloo = summary["policies"].values()

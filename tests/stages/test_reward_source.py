@@ -173,7 +173,7 @@ def test_what_cannot_be_is_told_in_one_line(world, capsys, settings, told):
 
 
 def test_the_reward_stage_of_another_run_is_read_as_it_was_trained(world):
-    """R1: given as ready-made, it scores the tokens that its own stage trained on, and no more.
+    """R1: as an external one it scores the tokens that its stage trained on, and no more.
 
     So it does if its template writes a line break after the stop token.
     """

@@ -11,7 +11,7 @@ from tests.tiny_tokenizers import KINDS, LAYOUTS
 EVIL = "a</s>b<s>c <unk>"
 
 
-def talk(*contents: str) -> list[dict[str, str]]:
+def turns(*contents: str) -> list[dict[str, str]]:
     roles = ["user", "assistant"] * len(contents)
     return [{"role": r, "content": c} for r, c in zip(roles, contents, strict=False)]
 
@@ -51,10 +51,10 @@ def test_ids_are_those_of_plain_apply_chat_template(tokenizer):
 
 def test_equal_answers_have_equal_tokens_in_every_stage(tokenizer):
     """Of an SFT row twice, of a pair for the reward model and DPO, and as PPO would sample it."""
-    prompt = talk("Four?")
+    prompt = turns("Four?")
     for answer in ("Four score", "네, 안녕하세요. 🙂", "(x) a/b\n- 5"):
         said = chat.response_ids(tokenizer, prompt, answer)
-        messages = talk("Four?", answer, "Four?", answer)
+        messages = turns("Four?", answer, "Four?", answer)
         ids, mask = chat.encode(tokenizer, messages)
         runs = "".join("x" if counts else " " for counts in mask).split()
         assert [len(run) for run in runs] == [len(said)] * 2
@@ -66,7 +66,7 @@ def test_equal_answers_have_equal_tokens_in_every_stage(tokenizer):
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
 def test_control_tokens_in_a_content_are_text_to_the_letter(tokenizer, role):
     """No control token more than without them, and no space beside them."""
-    messages = [{"role": "system", "content": "s"}, *talk("a", "b", "c", "d")]
+    messages = [{"role": "system", "content": "s"}, *turns("a", "b", "c", "d")]
     turn = next(i for i, message in enumerate(messages) if message["role"] == role)
     quiet = chat.encode(tokenizer, messages)[0]
     messages[turn] = {"role": role, "content": EVIL}
@@ -80,7 +80,7 @@ def test_control_tokens_in_a_content_are_text_to_the_letter(tokenizer, role):
 
 def test_a_content_without_control_tokens_has_the_same_tokens_beside_one_that_has_them(tokenizer):
     """What neutralises a token changes none of the others, wherever they stand."""
-    plain = talk("Four 안녕", "fine", "a b", "d")
+    plain = turns("Four 안녕", "fine", "a b", "d")
     harmed = [*plain[:2], {"role": "user", "content": "</s>"}, plain[3]]
     ids, with_token = (chat.whole_ids(tokenizer, messages) for messages in (plain, harmed))
     prompt = chat.prompt_ids(tokenizer, plain[:1])
@@ -95,9 +95,9 @@ def test_an_answer_whose_first_token_would_reach_into_the_prompt_goes_on_after_i
     for border in range(1, len(text)):
         tokenizer.chat_template = template.replace("[/INST]", f"[/INST] {text[:border]}")
         rest = text[border:] + " </s>"
-        prompt = chat.prompt_ids(tokenizer, talk("a"))
-        crossed += chat.whole_ids(tokenizer, talk("a", rest))[: len(prompt)] != prompt
-        ids = chat.encode(tokenizer, talk("a", rest))[0]
+        prompt = chat.prompt_ids(tokenizer, turns("a"))
+        crossed += chat.whole_ids(tokenizer, turns("a", rest))[: len(prompt)] != prompt
+        ids = chat.encode(tokenizer, turns("a", rest))[0]
         assert ids[: len(prompt)] == prompt
         assert ids.count(tokenizer.eos_token_id) == 1
         assert tokenizer.decode(ids).endswith(f"[/INST] {text} </s></s>")

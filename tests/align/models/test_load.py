@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import resource
 import subprocess
@@ -17,7 +16,6 @@ from align.errors import ConfigError
 from align.maths.losses import bradley_terry_loss
 from align.models import load as models
 from align.models import publish
-from align.models.vocabulary import fit_embeddings
 from align.runs.artifacts import RETRYABLE
 from align.sampling.self_check import sampler_gap
 from tests import architectures, tiny
@@ -112,33 +110,6 @@ def test_scores_do_not_depend_on_the_pad_token_even_if_it_is_the_stop_token(chec
         )
 
 
-def test_a_tokenizer_whose_pad_is_its_stop_token_gets_another_pad(tmp_path):
-    tokenizer = copy.deepcopy(tiny.tokenizer())
-    tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.save_pretrained(tmp_path)
-    loaded = models.load_tokenizer(tmp_path)
-    assert loaded.pad_token == "<|pad|>"
-    assert len(loaded) == 300
-
-
-def test_a_new_pad_token_gets_an_embedding(tmp_path):
-    tokenizer = copy.deepcopy(tiny.tokenizer())
-    tokenizer.pad_token = None
-    state = json.loads(tokenizer.backend_tokenizer.to_str().replace("<|pad|>", "zzz"))
-    state["padding"] = None  # what another test may have left in the shared one
-    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] == "<|end|>"]
-    bare = type(tokenizer)(
-        tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(state)),
-        eos_token="<|end|>",
-    )
-    bare.chat_template = "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
-    bare.save_pretrained(tmp_path)
-    loaded, model = models.load_tokenizer(tmp_path), tiny.llama()
-    fit_embeddings(model, loaded)
-    assert loaded.pad_token_id == 300
-    assert model.get_input_embeddings().weight.shape[0] == 301
-
-
 @pytest.mark.parametrize("task", ["causal", "reward"])
 def test_a_fresh_adapter_changes_nothing_and_trains_only_itself(checkpoint, task):
     ids = torch.tensor(SEQUENCES[:1])
@@ -173,12 +144,6 @@ def test_dropout_is_off_in_modules_adapters_and_attention():
         assert not torch.equal(adapted(ids).logits, adapted(ids).logits)
         models.disable_dropout(adapted)
         assert torch.equal(adapted(ids).logits, adapted(ids).logits)
-
-
-def test_stop_ids_are_the_templates_then_the_models():
-    tokenizer, model = tiny.tokenizer(), tiny.llama()
-    model.generation_config.eos_token_id = [2, 1]
-    assert models.stop_ids(tokenizer, model) == [1, 2]
 
 
 def perturbed_adapter(model, task):
@@ -279,14 +244,6 @@ def test_a_reward_adapter_scores_alike_in_a_fresh_process(checkpoint, tmp_path):
     assert merged == pytest.approx(expected, rel=0, abs=5e-6)  # rounded once more
 
 
-@pytest.mark.parametrize("load", [models.load_tokenizer, models.load_causal_lm])
-def test_a_folder_without_a_model_is_one_line_with_a_remedy(tmp_path, load):
-    arguments = {"device": CPU} if load is models.load_causal_lm else {}
-    with pytest.raises(ConfigError, match=r"cannot load a model from .*; give a folder") as caught:
-        load(tmp_path, **arguments)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_full_disk_is_the_fault_of_the_disk_that_it_is(tmp_path, lora):
     """So that the stage ends with the exit code of what may be tried again."""
@@ -301,51 +258,6 @@ def test_a_full_disk_is_the_fault_of_the_disk_that_it_is(tmp_path, lora):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.errno in RETRYABLE
-
-
-def edited(folder, **values):
-    """Write other values into a saved model's config.json."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | values), "utf-8")
-
-
-LOADERS = {
-    "causal": lambda folder: models.load_causal_lm(folder, device=CPU),
-    "reward": lambda folder: models.load_reward_model(folder, pad_id=0, device=CPU),
-}
-
-
-@pytest.mark.parametrize("kind", LOADERS)
-@pytest.mark.parametrize("values", [{"num_hidden_layers": 3}, {"intermediate_size": 48}])
-def test_a_model_is_refused_if_transformers_would_draw_weights_of_it_at_random(
-    tmp_path, kind, values
-):
-    """A layer that the file lacks, and one that has another shape than config.json says."""
-    tiny.llama().save_pretrained(tmp_path)
-    LOADERS[kind](tmp_path)
-    edited(tmp_path, **values)
-    with pytest.raises(
-        ConfigError, match=r"no weights of the right shape for model\.layers\."
-    ) as e:
-        LOADERS[kind](tmp_path)
-    assert "\n" not in str(e.value)
-
-
-@pytest.mark.parametrize("kind", LOADERS)
-def test_broken_files_of_a_model_are_one_line(tmp_path, kind):
-    """Weights cut short, a Git LFS pointer in their place, a word where a number belongs."""
-    tiny.llama().save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    whole = weights.read_bytes()
-    for broken in (whole[:1000], b"version https://git-lfs.github.com/spec/v1\n"):
-        weights.write_bytes(broken)
-        with pytest.raises(ConfigError, match=r"cannot load a model.*; give a folder") as caught:
-            LOADERS[kind](tmp_path)
-        assert "\n" not in str(caught.value)
-    weights.write_bytes(whole)
-    edited(tmp_path, hidden_size="wide")
-    with pytest.raises(ConfigError, match=r"'hidden_size'.*; give a folder"):
-        LOADERS[kind](tmp_path)
 
 
 def test_cuda_where_there_is_none_is_refused():

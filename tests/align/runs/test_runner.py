@@ -12,20 +12,6 @@ from tests.align.runs import chain
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Call a stage of the chain in a folder of its own; return (exit code, stdout, stderr)."""
-    chain.lay_out(tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-    def call(stage, *items, recipe="r.yaml"):
-        code = main(*(stage if isinstance(stage, tuple) else (stage,)), argv=[recipe, *items])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 def everything(folder):
     return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
@@ -66,53 +52,6 @@ def test_the_manifest_says_what_the_result_was_made_from(run):
     assert manifest["config"]["reward"]["max_length"] == 512
     assert set(manifest["files"]) == {"metrics.jsonl", "model/weights"}
     assert set(manifest["versions"]) == {"torch", "transformers", "trl", "peft"}
-
-
-# What is changed, and which stages must then say so. `code` edits nothing here: its closure is
-# tested in tests/align/runs/test_hashing.py.
-CHANGES = {
-    "nothing": (None, ()),
-    "tracking": ("tracking.project=other", ()),
-    "seed": ("seed=1", ("sft", "reward", "dpo", "ppo", "evaluate")),
-    "sft": ("sft.max_length=9", ("sft", "reward", "dpo", "ppo", "evaluate")),
-    "reward": ("reward.max_length=9", ("reward", "ppo", "evaluate")),
-    "dpo": ("dpo.trainer.beta=0.2", ("dpo", "evaluate")),
-    "ppo": ("ppo.kl_coef=0.2", ("ppo", "evaluate")),
-    "evaluate": ("evaluate.bootstrap=9", ("evaluate",)),
-    "threads": ("model.threads=1", ("sft", "reward", "dpo", "ppo", "evaluate")),
-    "instructions": (Path("sft.jsonl"), ("sft", "reward", "dpo", "ppo", "evaluate")),
-    "preferences": (Path("pairs.jsonl"), ("reward", "dpo", "ppo", "evaluate")),
-    "prompts": (Path("prompts.jsonl"), ("ppo", "evaluate")),
-    "base": (Path("base/config.json"), ("sft", "reward", "dpo", "ppo", "evaluate")),
-    "rows": ("data.prompts.max_rows=1", ("ppo", "evaluate")),
-    "bad rows": ("data.prompts.max_bad_rows=1", ()),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_change_reruns_exactly_the_stages_that_depend_on_it(run, name):
-    change, expected = CHANGES[name]
-    for stage in chain.STAGES:
-        run(stage)
-    if isinstance(change, Path):
-        change.write_text(change.read_text() + " ")
-    items = [change] if isinstance(change, str) else []
-    ran = []
-    for stage in chain.STAGES:
-        code, out, _ = run(stage, *items)
-        assert code == 0
-        if out != f"{stage.name:<9}up to date\n":
-            ran.append(stage.name)
-    assert tuple(ran) == expected
-
-
-def test_the_input_that_changed_is_named_with_both_values(run):
-    run(chain.SFT)
-    _, out, _ = run(chain.SFT, "max_length=9", "seed=1")
-    assert out.startswith("sft      runs: seed 0 → 1, sft.max_length 8 → 9\n")
-    Path("sft.jsonl").write_text("{}\n")
-    _, out, _ = run(chain.SFT, "max_length=9", "seed=1")
-    assert out.startswith("sft      runs: data.instructions.path changed\n")
 
 
 def test_where_settings_alone_differ_those_of_the_published_one_are_told(run):
@@ -288,19 +227,6 @@ def test_a_bug_of_ours_keeps_its_traceback(run, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run(chain.SFT)
     assert not Path("runs/r/sft").exists()
-
-
-def test_the_dependencies_that_make_reads_are_those_of_the_fingerprint(run):
-    Path("my rows #1.jsonl").write_text("{}\n")
-    run(chain.SFT, "data.instructions.path=my rows #1.jsonl")
-    text = Path("runs/r/.deps/sft.mk").read_text()
-    rule = text.split("\n\n")[0]
-    assert rule.startswith(
-        "runs/r/sft/manifest.json: \\\n  r.yaml \\\n  my\\ rows\\ \\#1.jsonl \\\n"
-    )
-    assert "tests/align/runs/chain.py" in rule
-    assert "base/config.json" in rule
-    assert "align/runs/tracking.py" not in rule
 
 
 def test_help_is_quick_and_needs_no_recipe():

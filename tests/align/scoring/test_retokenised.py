@@ -30,7 +30,7 @@ TALKS = [
 ]
 
 
-def retelling(kind: str) -> RetokenisedScorer:
+def scorer(kind: str) -> RetokenisedScorer:
     return RetokenisedScorer(tiny_scorers.scorer(kind), tiny.tokenizer())
 
 
@@ -50,8 +50,8 @@ def sampled(*, cut: int = 0):
 def make(layout: str, kind: str, **settings):
     settings = {"pad_id": 0, "stop_ids": [1], "critic": "zero"} | settings
     if layout == "separate":
-        return SeparateRoles(tiny.llama(), tiny.llama(), retelling(kind), **settings)
-    return SharedRoles(tiny.llama(), tiny_roles.lora(), reward_adapter=retelling(kind), **settings)
+        return SeparateRoles(tiny.llama(), tiny.llama(), scorer(kind), **settings)
+    return SharedRoles(tiny.llama(), tiny_roles.lora(), reward_adapter=scorer(kind), **settings)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,7 +74,7 @@ def test_the_score_is_that_of_plain_transformers_on_the_same_text(layout, kind):
 def test_what_is_retold_is_what_was_said_whatever_the_padding(kind):
     """P31: prompts come with their rows, answers by decoding, both to the letter."""
     told = [[*prompt, {"role": "assistant", "content": answer}] for prompt, answer in TALKS]
-    role, batch = retelling(kind), sampled()
+    role, batch = scorer(kind), sampled()
     assert list(role.as_messages(batch)) == told
     padded = tiny_roles.widened(batch, left=3, right=2, token=77)
     assert list(role.as_messages(padded)) == told
@@ -87,7 +87,7 @@ def test_what_is_retold_is_what_was_said_whatever_the_padding(kind):
 
 def test_an_unfinished_response_is_told_as_far_as_it_goes():
     """Cut inside a character it ends in U+FFFD; the reward model's stop token follows."""
-    role, batch = retelling("decoder"), sampled(cut=2)
+    role, batch = scorer("decoder"), sampled(cut=2)
     answers = [told[-1]["content"] for told in role.as_messages(batch)]
     assert answers[0].endswith("\N{REPLACEMENT CHARACTER}")
     assert answers[1] == TALKS[1][1][: len(answers[1])]
@@ -125,7 +125,7 @@ def test_equal_ids_are_scored_by_their_own_messages():
     ids, kind = [5, 6], "decoder"
     prompts = [EncodedPrompt(ids, [{"role": "user", "content": text}]) for text in ("2", "How?")]
     samples = [Sample([40, 1], True, [0.0] * 2)] * 2
-    role = retelling(kind)
+    role = scorer(kind)
     batch = collate_prompts(prompts, samples, pad_id=0)
     assert [told[0]["content"] for told in role.as_messages(batch)] == ["2", "How?"]
     one, other = role(batch).tolist()
