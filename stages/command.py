@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _end(action: Callable[[], int]) -> NoReturn:
     """Act; end with the exit code, what a user can act on told in one line."""
-    from align.runs.runner import exit_code_of
+    from align.runs.command import exit_code_of
 
     raise typer.Exit(exit_code_of(action))
 

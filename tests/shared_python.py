@@ -61,14 +61,14 @@ def small(recipe: Any) -> Any:
 def prepare() -> None:
     """Import what the stages need and cut their recipes; nothing is computed before a fork."""
     from align.config import methods
-    from align.runs import runner
+    from align.runs import command
     from align.runs.tracking import silence_telemetry
     from stages.pipeline import preload
 
     silence_telemetry()
     preload(methods.STAGES)
-    read = runner.load_recipe
-    runner.load_recipe = lambda *args, **kwargs: small(read(*args, **kwargs))
+    read = command.load_recipe
+    command.load_recipe = lambda *args, **kwargs: small(read(*args, **kwargs))
 
 
 def serve(address: str) -> None:
