@@ -186,6 +186,9 @@ def project(tmp_path_factory, python):
     stand_in = folder / ".venv" / "bin" / "python"
     stand_in.write_text(python)
     stand_in.chmod(0o755)
+    console_script = stand_in.with_name("align")  # as set-up makes it from pyproject.toml
+    console_script.write_text('#!/bin/sh\nexec "${0%/*}/python" -m stages.command "$@"\n')
+    console_script.chmod(0o755)
     (folder / ".venv" / ".ready").touch()
     for shown in PAGES:
         lay_out_files(folder, shown)
@@ -209,7 +212,11 @@ def run(folder, block):
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=folder,
-        env={**os.environ, "HOME": str(folder)},
+        env={
+            **os.environ,
+            "HOME": str(folder),
+            "PATH": f"{folder}/.venv/bin:{os.environ['PATH']}",  # as an activated environment has
+        },
         capture_output=True,
         text=True,
         check=False,
