@@ -12,9 +12,18 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user can put right; the base of all errors shown without a traceback."""
+    """Something the user can put right; the base of all errors shown without a traceback.
+
+    `ConfigError("{path}: no such recipe", path=path)`: the sentence is the key of its Korean in
+    align/messages/ko.yaml. `str(error)` is English; the command line says it in the language of the
+    reader, and so it does with an error that is a value of another one.
+    """
 
     exit_code = 2
+
+    def __init__(self, sentence: str, /, **values: object) -> None:
+        super().__init__(sentence.format(**values) if values else sentence)
+        self.sentence, self.values = sentence, values
 
 
 class ConfigError(UserError):

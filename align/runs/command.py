@@ -14,6 +14,7 @@ from pathlib import Path
 from align.config import Recipe
 from align.config.recipe import load_recipe, split_override
 from align.errors import ConfigError, RetryableError, UserError
+from align.messages import say
 from align.runs.artifacts import (
     RETRYABLE,
     open_run,
@@ -99,7 +100,7 @@ def exit_code_of(action: Callable[[], int]) -> int:
 
 
 def _tell(error: UserError) -> int:
-    for line in str(error).splitlines():
+    for line in say(error.sentence, **error.values).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return error.exit_code
 

@@ -8,7 +8,8 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from stages.cli.texts import Language, text
+from align.messages import Language
+from stages.cli.texts import text
 
 HOLDOUT = 0.2
 SMALL = 100_000_000

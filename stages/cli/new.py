@@ -23,9 +23,11 @@ from align.config.yaml_lines import parse_yaml
 from align.data import formats, prompt_key
 from align.data.files import READABLE, read_rows
 from align.errors import ConfigError, DataError, UserError
+from align.messages import Language
+from align.messages import language as language_of_reader
 from align.runs.freshness import ROOT
 from stages.cli.compose import Plan, compose
-from stages.cli.texts import Language, default_language, text
+from stages.cli.texts import text
 from stages.pipeline import LOADERS
 
 FILES = ("instructions", "preferences", "prompts")
@@ -62,7 +64,7 @@ def new(name: str, options: Options, *, ask: bool) -> int:
         )
     if path.exists():
         raise ConfigError(f"{path}: exists already and is kept; give another NAME, or remove it")
-    language = _language(options.language) if options.language else default_language()
+    language = _language(options.language) if options.language else language_of_reader()
     if ask:
         language, options = _asked(language, options)
     plan = _plan(name, language, options)

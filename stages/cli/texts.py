@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from typing import Literal
-
-Language = Literal["en", "ko"]
+from align.messages import Language
 
 TEXTS = {
     "ask.language": (
@@ -109,9 +106,3 @@ Paths are relative to the folder in which the command runs.""",
 
 def text(key: str, language: Language, /, **values: object) -> str:
     return TEXTS[key][language == "ko"].format(**values)
-
-
-def default_language() -> Language:
-    """ALIGN_LANG, or the language of the locale."""
-    wanted = next(filter(None, map(os.environ.get, ("ALIGN_LANG", "LC_ALL", "LANG"))), "")
-    return "ko" if wanted.lower().startswith("ko") else "en"

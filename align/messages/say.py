@@ -1,0 +1,36 @@
+"""A sentence with its values, in the language of the reader.
+
+The English sentence is written where it is said and is the key of its translation, as in gettext.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from align.messages.language import language
+
+CATALOGUE = Path(__file__).with_name("ko.yaml")
+
+
+def say(sentence: str, /, **values: object) -> str:
+    """`say("{path}: no such file", path=path)`; without values the sentence is taken as it is."""
+    if language() == "ko":
+        sentence = korean().get(sentence, sentence)
+        values = {name: _said(value) for name, value in values.items()}
+    return sentence.format(**values) if values else sentence
+
+
+def _said(value: object) -> object:
+    """A value that is an error of ours is said in the same language."""
+    if isinstance(value, Exception) and hasattr(value, "sentence") and hasattr(value, "values"):
+        return say(value.sentence, **value.values)
+    return value
+
+
+@cache
+def korean() -> dict[str, str]:
+    """{English sentence: Korean}."""
+    return yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")) or {}
