@@ -40,8 +40,10 @@ def run(context: StageContext) -> StageResult:
     summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
     if summary["format"] != FORMAT:
         raise ConfigError(
-            f"{evaluation.name}/summary.json: format={summary['format']}, expected {FORMAT}; "
-            "make the evaluation again"
+            "{name}/summary.json: format={format}, expected {expected}; make the evaluation again",
+            name=evaluation.name,
+            format=summary["format"],
+            expected=FORMAT,
         )
     samples = _rows(evaluation / "samples.jsonl")
     metrics = {

@@ -57,7 +57,9 @@ def split_override(item: str) -> tuple[str, str]:
     """Split `key=value`; raise ConfigError for anything else."""
     key, equals, value = item.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
-        raise ConfigError(f"{COMMAND_LINE}: {item}: expected key=value, as in seed=1")
+        raise ConfigError(
+            "{place}: {item}: expected key=value, as in seed=1", place=COMMAND_LINE, item=item
+        )
     return key, value
 
 

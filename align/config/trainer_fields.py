@@ -119,7 +119,7 @@ def trainer_fields(stage: str) -> dict[str, str]:
 def _package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
     if spec is None or spec.origin is None:
-        raise ConfigError(f"{package} is not installed; run `make setup`")
+        raise ConfigError("{package} is not installed; run `make setup`", package=package)
     return Path(spec.origin).parent
 
 
@@ -132,7 +132,11 @@ def _class_fields(path: Path, class_name: str) -> dict[str, str]:
                 for item in node.body
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
             }
-    raise ConfigError(f"{path}: no class {class_name}; this TRL is not 1.16, run `make setup`")
+    raise ConfigError(
+        "{path}: no class {class_name}; this TRL is not 1.16, run `make setup`",
+        path=path,
+        class_name=class_name,
+    )
 
 
 def _fits(value: Any, annotation: str) -> bool:

@@ -81,15 +81,19 @@ def read_yaml(path: Path) -> Document:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"{source}: no such recipe; try stages/recipes/tiny.yaml, or a copy of it"
+            "{source}: no such recipe; try stages/recipes/tiny.yaml, or a copy of it", source=source
         ) from None
     except OSError as error:
         raise ConfigError(
-            f"{source}: cannot be read ({error.strerror}); give a recipe file"
+            "{source}: cannot be read ({reason}); give a recipe file",
+            source=source,
+            reason=error.strerror,
         ) from None
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{source}:{line}: not UTF-8; save the recipe as UTF-8") from None
+        raise ConfigError(
+            "{source}:{line}: not UTF-8; save the recipe as UTF-8", source=source, line=line
+        ) from None
     return parse_yaml(text, source)
 
 
@@ -109,16 +113,24 @@ def parse_yaml(text: str, source: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         hint = "; indent with spaces" if "\\t" in str(error.problem) else ""
-        raise ConfigError(f"{source}:{line}: not YAML: {error.problem}{hint}") from None
+        raise ConfigError(
+            "{source}:{line}: not YAML: {problem}{hint}",
+            source=source,
+            line=line,
+            problem=error.problem,
+            hint=hint,
+        ) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(
+            "{source}: not YAML: {reason}", source=source, reason=str(error).splitlines()[0]
+        ) from None
     except RecursionError:
         raise ConfigError(
-            f"{source}: nested too deeply; a recipe is a few levels of keys"
+            "{source}: nested too deeply; a recipe is a few levels of keys", source=source
         ) from None
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(
-            f"{source}:1: expected `key: value` lines, as in stages/recipes/tiny.yaml"
+            "{source}:1: expected `key: value` lines, as in stages/recipes/tiny.yaml", source=source
         )
     if not document.problems:  # an alias may be recursive: build values only without them
         document.data = _build(root, (), document, loader)

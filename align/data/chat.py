@@ -71,10 +71,12 @@ def _prompt_and_response(
     border = len(before.text)
     if not whole.text.startswith(before.text):
         raise ConfigError(
-            "the chat template renders a prompt otherwise once an answer follows: training would "
-            f"not see the tokens that sampling sees: {before.text[-60:]!r} is not how it begins in "
-            f"{whole.text[max(0, border - 60) : border + 20]!r}; "
-            "use a template whose prompt is a prefix of prompt and answer"
+            "the chat template renders a prompt otherwise once an answer follows: "
+            "training would not see the tokens that sampling sees: {prompt!r} is not "
+            "how it begins in {whole!r}; use a template whose prompt is a prefix of "
+            "prompt and answer",
+            prompt=before.text[-60:],
+            whole=whole.text[max(0, border - 60) : border + 20],
         )
     prompt, ids = encode_text(tokenizer, before), encode_text(tokenizer, whole)
     if ids[: len(prompt)] == prompt:
@@ -191,9 +193,11 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
         for said in ("question", "reply"):
             if said not in text:
                 raise ConfigError(
-                    f"the chat template of {tokenizer.name_or_path!r} leaves out what the "
-                    f"{'user' if said == 'question' else 'assistant'} says; choose a model whose "
-                    "template writes messages with the fields `role` and `content`"
+                    "the chat template of {tokenizer!r} leaves out what the {role} says; "
+                    "choose a model whose template writes messages with the fields `role` and "
+                    "`content`",
+                    tokenizer=tokenizer.name_or_path,
+                    role="user" if said == "question" else "assistant",
                 )
 
 
@@ -217,7 +221,7 @@ def check_rows(
         try:
             render(tokenizer, row.prompt, generation_prompt=True)
         except ConfigError as error:
-            raise DataError(f"{row.where}: {error}") from error
+            raise DataError("{where}: {error}", where=row.where, error=error) from error
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

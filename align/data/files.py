@@ -33,7 +33,10 @@ def read_rows(source: DataSource) -> Iterator[LocatedRow]:
     if path.exists() or path.suffix or path.is_absolute() or source.path.startswith("."):
         problem = "a folder, not a file" if path.exists() else "no such file"
         raise DataError(
-            f"{source.path}: {problem}; give a file ({READABLE}), or a hub name and revision"
+            "{path}: {problem}; give a file ({kinds}), or a hub name and revision",
+            path=source.path,
+            problem=problem,
+            kinds=READABLE,
         )
     return _read_hub(source)
 
@@ -49,7 +52,12 @@ def _read_file(path: Path) -> Iterator[LocatedRow]:
         ".csv": _read_csv,
     }
     if kind not in readers:
-        raise DataError(f"{path}: unknown kind of file {kind or path.name!r}; use {READABLE}")
+        raise DataError(
+            "{path}: unknown kind of file {kind!r}; use {kinds}",
+            path=path,
+            kind=kind or path.name,
+            kinds=READABLE,
+        )
     return readers[kind](path, _bytes(path))
 
 
@@ -58,9 +66,11 @@ def _bytes(path: Path) -> bytes:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the file") from error
+        raise DataError(
+            "{path}: cannot be read ({error}); check the file", path=path, error=error
+        ) from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: UTF-16 text; save it as UTF-8")
+        raise DataError("{path}: UTF-16 text; save it as UTF-8", path=path)
     return content.removeprefix(b"\xef\xbb\xbf")
 
 
@@ -92,14 +102,14 @@ def _read_json(path: Path, content: bytes) -> Iterator[LocatedRow]:
     try:
         text = _text(content, first_line=1)
     except RowError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError("{path}: {error}", path=path, error=error) from error
     position = len(text) - len(text.lstrip())
     if text[position : position + 1] != "[":
         if "\n{" in text.strip():  # one object a line under another name
             yield from _read_jsonl(path, content)
             return
         raise DataError(
-            f"{path}: not a list of rows; write [{{…}}, {{…}}] or one row a line (.jsonl)"
+            "{path}: not a list of rows; write [{{…}}, {{…}}] or one row a line (.jsonl)", path=path
         )
     line, counted, position = 1, 0, position + 1
     while True:
@@ -109,18 +119,24 @@ def _read_json(path: Path, content: bytes) -> Iterator[LocatedRow]:
         where = f"{path}:{line}"
         if text[position : position + 1] == "]":
             if text[position + 1 :].strip():
-                raise DataError(f"{where}: more text after the list of rows; make it one list")
+                raise DataError(
+                    "{where}: more text after the list of rows; make it one list", where=where
+                )
             return
         try:
             with _python_limits():
                 value, end = _decoded(text, position)
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno}); "
-                "correct it here, the rest of the file cannot be read"
+                "{path}:{line}: not JSON ({reason} at column {column}); correct it here, "
+                "the rest of the file cannot be read",
+                path=path,
+                line=error.lineno,
+                reason=error.msg,
+                column=error.colno,
             ) from error
         except _LimitError as error:
-            raise DataError(f"{where}: {error}") from error
+            raise DataError("{where}: {error}", where=where, error=error) from error
         if isinstance(value, RowError):
             yield where, value
         else:
@@ -186,14 +202,16 @@ def _read_csv(path: Path, content: bytes) -> Iterator[LocatedRow]:
     try:
         text = _text(content, first_line=1)
     except RowError as error:
-        raise DataError(f"{path}: {error} (in Excel: CSV UTF-8)") from error
+        raise DataError("{path}: {error} (in Excel: CSV UTF-8)", path=path, error=error) from error
     header: list[str] | None = None
     for where, cells in _csv_lines(path, text):
         if header is None:
             header = cells
             if twice := {name for name in header if name and header.count(name) > 1}:
                 names = ", ".join(sorted(twice))
-                raise DataError(f"{where}: {names}: a column given twice; keep one")
+                raise DataError(
+                    "{where}: {names}: a column given twice; keep one", where=where, names=names
+                )
         elif len(cells) != len(header):
             problem = f"{len(cells)} columns where the header has {len(header)}"
             yield where, RowError("row", problem, "put cells that hold a comma in double quotes")
@@ -210,7 +228,9 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise DataError(f"{where}: not CSV ({error}); check the quotes") from error
+            raise DataError(
+                "{where}: not CSV ({error}); check the quotes", where=where, error=error
+            ) from error
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
@@ -226,7 +246,9 @@ def _read_parquet(path: Path) -> Iterator[LocatedRow]:
             path if path.suffix != ".gz" else io.BytesIO(_bytes(path))
         )
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error}); check the file") from error
+        raise DataError(
+            "{path}: cannot be read as Parquet ({error}); check the file", path=path, error=error
+        ) from error
     for number, row in enumerate(table.to_pylist(), start=1):
         yield f"{path}:{number}", row
 
@@ -239,8 +261,10 @@ def _read_hub(source: DataSource) -> Iterator[LocatedRow]:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(
-            f"{source.path}: no such file, and the hub says: {reason}; "
-            "check the path, or the name, revision and split"
+            "{path}: no such file, and the hub says: {reason}; check the path, or the "
+            "name, revision and split",
+            path=source.path,
+            reason=reason,
         ) from error
     for number, row in enumerate(rows, start=1):
         yield f"{source.path}[{source.split}]:{number}", dict(row)

@@ -69,7 +69,7 @@ def _load(
     try:
         formats.require_known(source.format)
     except ValueError as error:
-        raise ConfigError(f"{source.path}: {error}") from error
+        raise ConfigError("{path}: {error}", path=source.path, error=error) from error
     format = source.format
     rows = 0
     for where, row in read_rows(source):
@@ -88,12 +88,16 @@ def _load(
         if source.max_rows is not None and len(records) == source.max_rows:
             break
     if rows == 0:
-        raise DataError(f"{source.path}: no rows; put at least one in it")
+        raise DataError("{path}: no rows; put at least one in it", path=source.path)
     _report(source, rows, problems, warn)
     if not records:
         raise DataError(
-            f"{source.path}: none of {rows} rows is in part={source.part} with "
-            f"holdout={source.holdout}; give more rows or a larger holdout"
+            "{path}: none of {rows} rows is in part={part} with holdout={holdout}; "
+            "give more rows or a larger holdout",
+            path=source.path,
+            rows=rows,
+            part=source.part,
+            holdout=source.holdout,
         )
     return records
 

@@ -81,8 +81,9 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
         template = template.get("default")
     if not template:
         raise ConfigError(
-            f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; "
-            "choose a model that has one, or add chat_template.jinja beside its tokenizer"
+            "the tokenizer of {tokenizer!r} has no chat template; choose a model that "
+            "has one, or add chat_template.jinja beside its tokenizer",
+            tokenizer=tokenizer.name_or_path,
         )
     return str(template)
 
@@ -165,9 +166,13 @@ def _apply(
         begins = PLACEHOLDER.sub("…", str(messages[0]["content"]))[:40] if messages else ""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"the chat template of {tokenizer.name_or_path!r} refuses a conversation of {roles} "
-            f"that begins {begins!r}: {reason}; leave such messages out of the data, or use a "
-            "model whose template takes them"
+            "the chat template of {tokenizer!r} refuses a conversation of {roles} that "
+            "begins {begins!r}: {reason}; leave such messages out of the data, or use "
+            "a model whose template takes them",
+            tokenizer=tokenizer.name_or_path,
+            roles=roles,
+            begins=begins,
+            reason=reason,
         ) from error
     return str(text)
 

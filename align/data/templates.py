@@ -106,10 +106,12 @@ def give_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None) -> Giv
     if chosen is None and tokenizer.chat_template:
         if lacking := _lacking(tokenizer):
             raise ConfigError(
-                f"the chat template of {tokenizer.name_or_path!r} ends an answer with a token that "
-                f"its tokenizer lacks ({', '.join(lacking)}), so it would be text of every answer; "
-                "give model.chat_template=FILE with that template to add its tokens, or the "
-                "tokenizer that it belongs to"
+                "the chat template of {tokenizer!r} ends an answer with a token that its "
+                "tokenizer lacks ({lacking}), so it would be text of every answer; give "
+                "model.chat_template=FILE with that template to add its tokens, or the "
+                "tokenizer that it belongs to",
+                tokenizer=tokenizer.name_or_path,
+                lacking=", ".join(lacking),
             )
         return GivenTemplate(None)
     name = chosen or DEFAULT
@@ -117,9 +119,11 @@ def give_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None) -> Giv
     tokenizer.chat_template = begin + _TEXTS[name] if name in _TEXTS else _read(name)
     if name in ("plain", "mistral") and tokenizer.eos_token is None:
         raise ConfigError(
-            f"model.chat_template={name} ends an answer with the end-of-sequence token, and "
-            f"{tokenizer.name_or_path!r} has none; use model.chat_template=chatml, which adds its "
-            "own, or set eos_token in tokenizer_config.json"
+            "model.chat_template={name} ends an answer with the end-of-sequence token, "
+            "and {tokenizer!r} has none; use model.chat_template=chatml, which adds "
+            "its own, or set eos_token in tokenizer_config.json",
+            name=name,
+            tokenizer=tokenizer.name_or_path,
         )
     lacking = _lacking(tokenizer)
     tokenizer.add_tokens(
@@ -164,15 +168,16 @@ def _read(name: str) -> str:
         text = Path(name).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"model.chat_template={name}: no such template and no such file; "
-            f"{suggest(name, TEMPLATES)}"
+            "model.chat_template={name}: no such template and no such file; {suggestion}",
+            name=name,
+            suggestion=suggest(name, TEMPLATES),
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"model.chat_template={name}: {error}; give a text file in UTF-8"
+            "model.chat_template={name}: {error}; give a text file in UTF-8", name=name, error=error
         ) from error
     if not text.strip():
-        raise ConfigError(f"model.chat_template={name}: is empty; give a Jinja template")
+        raise ConfigError("model.chat_template={name}: is empty; give a Jinja template", name=name)
     return text
 
 

@@ -226,9 +226,12 @@ def read_evaluation_set(
     ]
     if not kept:
         raise DataError(
-            f"{source.path}: no prompt fits into the policy ({limit} positions) and the reward "
-            f"model beside evaluate.max_new_tokens={config.max_new_tokens}; lower it or shorten "
-            "the prompts"
+            "{path}: no prompt fits into the policy ({limit} positions) and the reward "
+            "model beside evaluate.max_new_tokens={max_new_tokens}; lower it or "
+            "shorten the prompts",
+            path=source.path,
+            limit=limit,
+            max_new_tokens=config.max_new_tokens,
         )
     left_out = len(encoded) - len(kept)
     if left_out:

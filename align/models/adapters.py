@@ -48,18 +48,30 @@ def check_targets(model: PreTrainedModel, lora: LoraSection, *, key: str) -> Non
     shown = json.dumps(targets if isinstance(targets, str) else list(targets), ensure_ascii=False)
     if not named:
         raise ConfigError(
-            f"{key}.targets={shown}: {type(model).__name__} has no such layer; {remedy}"
+            "{key}.targets={shown}: {model} has no such layer; {remedy}",
+            key=key,
+            shown=shown,
+            model=type(model).__name__,
+            remedy=remedy,
         )
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     for name, layer in named.items():
         if isinstance(layer, nn.Embedding):
             raise ConfigError(
-                f"{key}.targets={shown}: {name} is an embedding, expected linear layers; {remedy}"
+                "{key}.targets={shown}: {name} is an embedding, expected linear layers; {remedy}",
+                key=key,
+                shown=shown,
+                name=name,
+                remedy=remedy,
             )
         if layer is head and head.weight is embeddings.weight:
             raise ConfigError(
-                f"{key}.targets={shown}: {name} shares its weight with the embeddings, which an "
-                f"adapter on it would change too; {remedy}"
+                "{key}.targets={shown}: {name} shares its weight with the embeddings, "
+                "which an adapter on it would change too; {remedy}",
+                key=key,
+                shown=shown,
+                name=name,
+                remedy=remedy,
             )
 
 
@@ -94,8 +106,11 @@ def add_reward_adapter(model: PeftModel, name: str, folder: Path) -> nn.Linear:
     heads = [key for key in weights if key.endswith(f"{HEAD}.weight")]
     if len(heads) != 1:
         raise ConfigError(
-            f"{folder} holds {len(heads)} reward heads, expected one `{HEAD}.weight`; "
-            "train the reward model with LoRA, or use ppo.layout=separate"
+            "{folder} holds {count} reward heads, expected one `{head}.weight`; train "
+            "the reward model with LoRA, or use ppo.layout=separate",
+            folder=folder,
+            count=len(heads),
+            head=HEAD,
         )
     head = weights.pop(heads[0]).float()
     try:
@@ -113,8 +128,10 @@ def add_reward_adapter(model: PeftModel, name: str, folder: Path) -> nn.Linear:
 
 def misfit(folder: Path, reason: str) -> ConfigError:
     return ConfigError(
-        f"{folder} is no adapter of this base: {reason}; train the reward model on the SFT model "
-        "that PPO starts from"
+        "{folder} is no adapter of this base: {reason}; train the reward model on "
+        "the SFT model that PPO starts from",
+        folder=folder,
+        reason=reason,
     )
 
 

@@ -138,8 +138,10 @@ def load_reward_model(
     head = getattr(model, HEAD, None)
     if head is None:
         raise ConfigError(
-            f"{type(model).__name__} keeps its head under another name than `{HEAD}`; "
-            "use a decoder such as Llama, Qwen, Gemma, Mistral or GPT-2 for the reward model"
+            "{model} keeps its head under another name than `{head}`; use a decoder "
+            "such as Llama, Qwen, Gemma, Mistral or GPT-2 for the reward model",
+            model=type(model).__name__,
+            head=HEAD,
         )
     refuse_unread(path, info, new=HEAD)
     if info["missing_keys"]:

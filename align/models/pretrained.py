@@ -59,8 +59,10 @@ def refuse_unread(path: Path_, info: Mapping[str, Any], *, new: str = "") -> Non
     if names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
         raise ConfigError(
-            f"{os.fspath(path)!r} has no weights of the right shape for {shown}; give a folder "
-            "whose weights belong to its config.json"
+            "{path!r} has no weights of the right shape for {shown}; give a folder "
+            "whose weights belong to its config.json",
+            path=os.fspath(path),
+            shown=shown,
         )
 
 
@@ -74,8 +76,12 @@ def naming(path: Path_, revision: str | None) -> Iterator[None]:
         at = f" at revision {revision}" if revision else ""
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"cannot load a model from {os.fspath(path)!r}{at}: {reason}; give a folder that holds "
-            "config.json, model.safetensors and a tokenizer, or a hub name with its revision"
+            "cannot load a model from {path!r}{at}: {reason}; give a folder that holds "
+            "config.json, model.safetensors and a tokenizer, or a hub name with its "
+            "revision",
+            path=os.fspath(path),
+            at=at,
+            reason=reason,
         ) from error
 
 

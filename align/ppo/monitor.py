@@ -84,8 +84,10 @@ class Monitor:
         if begun and self.config.on_alarm == "stop":
             names = ", ".join(alarm.name for alarm in begun)
             raise DivergedError(
-                f"ppo.on_alarm=stop and the alarm {names} began at iteration {iteration} "
-                f"(above); do what it says, or set ppo.on_alarm=warn"
+                "ppo.on_alarm=stop and the alarm {names} began at iteration {iteration} "
+                "(above); do what it says, or set ppo.on_alarm=warn",
+                names=names,
+                iteration=iteration,
             )
         return readings
 

@@ -50,8 +50,11 @@ class Optimiser:
         for name in ("loss", "grad_norm"):
             if not math.isfinite(readings[name]):
                 raise DivergedError(
-                    f"{self.role} {name}={readings[name]}, so the step was not taken; lower "
-                    "ppo.learning_rate or ppo.value_learning_rate, or raise ppo.kl_coef"
+                    "{role} {name}={value}, so the step was not taken; lower ppo.learning_rate "
+                    "or ppo.value_learning_rate, or raise ppo.kl_coef",
+                    role=self.role,
+                    name=name,
+                    value=readings[name],
                 )
         return {f"ppo/{self.role}/{name}": reading for name, reading in readings.items()}
 

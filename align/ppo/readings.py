@@ -35,8 +35,10 @@ def finite_scores(roles: Roles, sequences: Sequences, config: PPOConfig) -> Tens
         scores[rows] = roles.scores(sequences.select(rows))
     if not scores.isfinite().all():
         raise DivergedError(
-            f"the reward model gave {int((~scores.isfinite()).sum())} of {len(scores)} "
-            "responses a score that is not finite; train it again with a lower learning rate"
+            "the reward model gave {broken} of {count} responses a score that is not "
+            "finite; train it again with a lower learning rate",
+            broken=int((~scores.isfinite()).sum()),
+            count=len(scores),
         )
     return scores
 

@@ -55,12 +55,13 @@ def open_run(runs_dir: Path, name: str) -> Path:
     """Return the run directory, made if needed; refuse names and links that lead elsewhere."""
     if not re.fullmatch(RUN_NAME, name):
         raise ConfigError(
-            f"run={name}: a run name is at most 64 letters, digits, `.`, `_`, `-`, "
-            "and starts with a letter or digit"
+            "run={name}: a run name is at most 64 letters, digits, `.`, `_`, `-`, and "
+            "starts with a letter or digit",
+            name=name,
         )
     path = runs_dir / composed(name)
     if path.is_symlink():
-        raise ConfigError(f"{path}: is a symbolic link; give another run=NAME")
+        raise ConfigError("{path}: is a symbolic link; give another run=NAME", path=path)
     with retryable(f"{path}: cannot be made"):
         path.mkdir(parents=True, exist_ok=True)
     return path
@@ -91,7 +92,9 @@ def remove_run(path: Path) -> bool:
         path.rmdir()
         return False
     if not (path / ".lock").is_file():
-        raise ConfigError(f"{path}: no stage ever ran here, so it is not removed; give RUN=NAME")
+        raise ConfigError(
+            "{path}: no stage ever ran here, so it is not removed; give RUN=NAME", path=path
+        )
     with lock(path), retryable(f"{path}: cannot be removed"):
         shutil.rmtree(path)
     return True
@@ -108,8 +111,9 @@ def _acquire(descriptor: int, run_dir: Path) -> None:
             pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             if _lives(pid) or time.monotonic() > patience:
                 raise UserError(
-                    f"{run_dir}: in use by process {pid or 'unknown'}; wait for it, or give "
-                    "another run=NAME"
+                    "{run_dir}: in use by process {pid}; wait for it, or give another run=NAME",
+                    run_dir=run_dir,
+                    pid=pid or "unknown",
                 ) from None
             time.sleep(0.05)
 
@@ -201,7 +205,7 @@ def _seal(work: Path) -> dict[str, FileRecord]:
     records = {}
     for path in sorted(work.rglob("*")):
         if path.is_symlink():
-            raise CorruptArtifactError(f"{path}: a stage may not publish a symbolic link")
+            raise CorruptArtifactError("{path}: a stage may not publish a symbolic link", path=path)
         if path.is_file():
             _sync(path)
             name = path.relative_to(work).as_posix()
@@ -219,7 +223,9 @@ def _sync(path: Path) -> None:
 
 def _refuse_link(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise ConfigError(f"{target}: is not a plain folder; move it away and run again")
+        raise ConfigError(
+            "{target}: is not a plain folder; move it away and run again", target=target
+        )
 
 
 # ---------------------------------------------------------------------------- reading
@@ -236,14 +242,21 @@ def read_artifact(path: Path, cache: HashCache | None = None) -> Artifact:
     for name, record in manifest.files.items():
         file = path / name
         if ".." in Path(name).parts or Path(name).is_absolute():
-            raise CorruptArtifactError(f"{path / MANIFEST}: files: {name} leads out of the folder")
+            raise CorruptArtifactError(
+                "{path}: files: {name} leads out of the folder", path=path / MANIFEST, name=name
+            )
         if not file.is_file():
-            raise CorruptArtifactError(f"{file}: missing")
+            raise CorruptArtifactError("{file}: missing", file=file)
         size = file.stat().st_size
         if size != record.size:
-            raise CorruptArtifactError(f"{file}: {size} bytes, {record.size} were published")
+            raise CorruptArtifactError(
+                "{file}: {size} bytes, {published} were published",
+                file=file,
+                size=size,
+                published=record.size,
+            )
         if cache.file(file) != record.sha256:
-            raise CorruptArtifactError(f"{file}: altered since it was published")
+            raise CorruptArtifactError("{file}: altered since it was published", file=file)
     return Artifact(path, manifest)
 
 

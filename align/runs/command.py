@@ -49,7 +49,7 @@ def read_command(recipe_path: Path, items: Sequence[str], *, section: str | None
     """Read the recipe and the keys that say where and how to run: run, runs_dir, force."""
     chosen, rest = take(items, {"run": "", "runs_dir": "runs", "force": "false"})
     if chosen["force"] not in ("true", "false"):
-        raise ConfigError(f"force={chosen['force']}: choose true or false")
+        raise ConfigError("force={force}: choose true or false", force=chosen["force"])
     recipe = load_recipe(recipe_path, rest, section=section, fallback_name=chosen["run"])
     run_dir = open_run(Path(chosen["runs_dir"]), chosen["run"] or recipe.name)
     return Command(recipe_path, recipe, run_dir, chosen["force"] == "true", bool(rest))
@@ -93,7 +93,7 @@ def exit_code_of(action: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno not in RETRYABLE:
             raise
-        return _tell(RetryableError(f"{error}; free what is short and run again"))
+        return _tell(RetryableError("{error}; free what is short and run again", error=error))
     except Stopped as stop:
         print(f"stopped by {stop}; nothing half-done was published", file=sys.stderr)
         return stop.exit_code

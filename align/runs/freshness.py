@@ -78,22 +78,31 @@ def find_parent(name: str, recipe: Recipe, run_dir: Path, cache: HashCache) -> A
     place = Path(given) if given else run_dir / name
     if not (place / MANIFEST).is_file():
         raise ConfigError(
-            f"{place}: no {name} artifact here; run `make {name}` first, or give "
-            f"parents.{name}=FOLDER of another run"
+            "{place}: no {name} artifact here; run `make {name}` first, or give "
+            "parents.{name}=FOLDER of another run",
+            place=place,
+            name=name,
         )
     try:
         artifact = read_artifact(place, cache)
     except CorruptArtifactError as error:
         if given:
-            raise CorruptArtifactError(f"{error}; give another parents.{name}=FOLDER") from None
+            raise CorruptArtifactError(
+                "{error}; give another parents.{name}=FOLDER", error=error, name=name
+            ) from None
         shelf = quarantine(place, str(error))
         raise CorruptArtifactError(
-            f"{error}; moved to {shelf}, run `make {name}` to make it anew"
+            "{error}; moved to {shelf}, run `make {name}` to make it anew",
+            error=error,
+            shelf=shelf,
+            name=name,
         ) from None
     if artifact.manifest.stage != name:
         raise ConfigError(
-            f"parents.{name}={place}: holds the stage {artifact.manifest.stage}; "
-            f"give the folder of a {name} stage"
+            "parents.{name}={place}: holds the stage {stage}; give the folder of a {name} stage",
+            name=name,
+            place=place,
+            stage=artifact.manifest.stage,
         )
     return artifact
 
@@ -130,8 +139,10 @@ def model_identity(name: str, model: ModelSource, cache: HashCache) -> str:
         return model.path
     if not Path(model.path).is_dir():
         raise ConfigError(
-            f"{name}.path={model.path}: no such folder; give a local model, or a hub name "
-            f"together with {name}.revision"
+            "{name}.path={path}: no such folder; give a local model, or a hub name "
+            "together with {name}.revision",
+            name=name,
+            path=model.path,
         )
     return path_hash(Path(model.path), cache)
 
@@ -140,8 +151,10 @@ def required(stage: Stage, name: str, source: DataSource | None) -> DataSource:
     """Return a source that the stage reads; refuse a recipe without it."""
     if source is None:
         raise ConfigError(
-            f"data.{name}: missing, and {stage.name} needs it; add it to the recipe, "
-            f"or give data.{name}.path=FILE"
+            "data.{name}: missing, and {stage} needs it; add it to the recipe, or give "
+            "data.{name}.path=FILE",
+            name=name,
+            stage=stage.name,
         )
     return source
 
@@ -151,8 +164,9 @@ def template_file(recipe: Recipe) -> Path | None:
     file = recipe.model.template_file
     if file is not None and not file.is_file():
         raise ConfigError(
-            f"model.chat_template={file}: no such template and no such file; "
-            f"{suggest(str(file), TEMPLATES)}"
+            "model.chat_template={file}: no such template and no such file; {suggestion}",
+            file=file,
+            suggestion=suggest(str(file), TEMPLATES),
         )
     return file
 
@@ -170,8 +184,10 @@ def local_path(name: str, source: DataSource) -> Path | None:
     path = Path(source.path)
     if not path.exists():
         raise DataError(
-            f"data.{name}.path={source.path}: no such file; give a file, or a hub name together "
-            f"with data.{name}.revision"
+            "data.{name}.path={path}: no such file; give a file, or a hub name "
+            "together with data.{name}.revision",
+            name=name,
+            path=source.path,
         )
     return path
 
@@ -184,7 +200,7 @@ def library_versions() -> dict[str, str]:
         try:
             versions[f"versions.{name}"] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            raise ConfigError(f"{name} is not installed; run `make setup`") from None
+            raise ConfigError("{name} is not installed; run `make setup`", name=name) from None
     return versions
 
 

@@ -149,19 +149,23 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
-            raise CorruptArtifactError(f"{path}: not a manifest")
+            raise CorruptArtifactError("{path}: not a manifest", path=path)
         checksum = content.pop("checksum", None)
         if checksum != value_hash(content):
-            raise CorruptArtifactError(f"{path}: altered since it was published")
+            raise CorruptArtifactError("{path}: altered since it was published", path=path)
         return Manifest.model_validate(content)
     except ValueError as error:
         if not isinstance(error, ValidationError):
-            raise CorruptArtifactError(f"{path}: not a manifest ({error})") from None
+            raise CorruptArtifactError(
+                "{path}: not a manifest ({error})", path=path, error=error
+            ) from None
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "JSON"
-        raise CorruptArtifactError(f"{path}: {field}: {first['msg']}") from None
+        raise CorruptArtifactError(
+            "{path}: {field}: {reason}", path=path, field=field, reason=first["msg"]
+        ) from None
     except OSError as error:
-        raise CorruptArtifactError(f"{path}: {error.strerror}") from None
+        raise CorruptArtifactError("{path}: {reason}", path=path, reason=error.strerror) from None
 
 
 def check_handoff(parents: dict[str, Manifest], places: dict[str, Path]) -> None:
@@ -176,15 +180,23 @@ def check_handoff(parents: dict[str, Manifest], places: dict[str, Path]) -> None
             first = next(iter(values))
             if value != values[first]:
                 raise ConfigError(
-                    f"{what} of {name} ({places[name]}) differs from that of {first} "
-                    f"({places[first]}); train both from the same base model, or give "
-                    f"parents.{name}=FOLDER of a matching one"
+                    "{what} of {name} ({place}) differs from that of {first} ({other}); train "
+                    "both from the same base model, or give parents.{name}=FOLDER of a "
+                    "matching one",
+                    what=what,
+                    name=name,
+                    place=places[name],
+                    first=first,
+                    other=places[first],
                 )
     sft = parents.get("sft")
     for name, manifest in parents.items():
         made_from = manifest.parents.get("sft")
         if sft is not None and made_from is not None and made_from != sft.fingerprint:
             raise ConfigError(
-                f"{name} ({places[name]}) was trained from another sft than {places['sft']}; "
-                f"run `make {name}` again, or give parents.sft=FOLDER of the one it came from"
+                "{name} ({place}) was trained from another sft than {sft}; run `make "
+                "{name}` again, or give parents.sft=FOLDER of the one it came from",
+                name=name,
+                place=places[name],
+                sft=places["sft"],
             )

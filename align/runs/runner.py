@@ -51,7 +51,9 @@ def _main(stages: Sequence[Stage], recipe_path: Path, items: Sequence[str]) -> i
     chosen, rest = take(items, {"method": names[0] if len(names) == 1 else ""})
     if chosen["method"] not in names:
         told = f"method={chosen['method']}" if chosen["method"] else "method: missing"
-        raise ConfigError(f"{told}; choose method={' or method='.join(names)}")
+        raise ConfigError(
+            "{told}; choose method={names}", told=told, names=" or method=".join(names)
+        )
     stage = stages[names.index(chosen["method"])]
     command = read_command(recipe_path, rest, section=stage.section)
     with lock(command.run_dir):

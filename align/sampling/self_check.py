@@ -81,13 +81,17 @@ def _check_stop(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) ->
     vocabulary = max(int(config.get_text_config().vocab_size), len(tokenizer))
     if not 0 <= stop < vocabulary:
         raise ConfigError(
-            f"the stop token is {stop}, and the model's vocabulary has {vocabulary} tokens, so no "
-            "answer could end; give the tokenizer that belongs to the model"
+            "the stop token is {stop}, and the model's vocabulary has {vocabulary} "
+            "tokens, so no answer could end; give the tokenizer that belongs to the "
+            "model",
+            stop=stop,
+            vocabulary=vocabulary,
         )
     if stop == tokenizer.pad_token_id:
         raise ConfigError(
-            f"pad_token={tokenizer.pad_token!r} is the stop token too, so that no stage could tell "
-            "an end from padding; set another pad_token in tokenizer_config.json"
+            "pad_token={pad_token!r} is the stop token too, so that no stage could "
+            "tell an end from padding; set another pad_token in tokenizer_config.json",
+            pad_token=tokenizer.pad_token,
         )
 
 
@@ -100,10 +104,13 @@ def _check_reward_architecture(config: PreTrainedConfig, path: str) -> None:
         model = None
     if model is None or not isinstance(getattr(model, HEAD, None), torch.nn.Linear):
         raise ConfigError(
-            f"model.path={path!r}: transformers has no {config.model_type} model with a scalar "
-            f"head `{HEAD}`, which the reward stage trains; choose another base model (Llama, "
-            "Qwen, Gemma, Mistral, Phi, GPT-2 …), or name a trained reward model in "
-            "ppo.reward_model"
+            "model.path={path!r}: transformers has no {model_type} model with a scalar "
+            "head `{head}`, which the reward stage trains; choose another base model "
+            "(Llama, Qwen, Gemma, Mistral, Phi, GPT-2 …), or name a trained reward "
+            "model in ppo.reward_model",
+            path=path,
+            model_type=config.model_type,
+            head=HEAD,
         )
 
 
@@ -122,8 +129,12 @@ def _check_positions(
             continue
         if section.max_length > limit:
             raise ConfigError(
-                f"{name}.max_length={section.max_length} is more than the {limit} positions of "
-                f"{recipe.model.path!r}; set {name}.max_length={limit}"
+                "{name}.max_length={max_length} is more than the {limit} positions of "
+                "{path!r}; set {name}.max_length={limit}",
+                name=name,
+                max_length=section.max_length,
+                limit=limit,
+                path=recipe.model.path,
             )
     length = recipe.sft.max_length if recipe.ppo.reward_model else recipe.reward.max_length
     answers = {}
@@ -138,8 +149,13 @@ def _check_positions(
         shortest = min((len(chat.prompt_ids(tokenizer, row)) for row in some), default=1)
         if shortest + new > most:
             raise ConfigError(
-                f"{key}={new} leaves {max(0, most - new)} of {most} tokens for the prompt, and "
-                f"the shortest has {shortest}; lower it"
+                "{key}={new} leaves {left} of {most} tokens for the prompt, and the "
+                "shortest has {shortest}; lower it",
+                key=key,
+                new=new,
+                left=max(0, most - new),
+                most=most,
+                shortest=shortest,
             )
 
 
@@ -183,13 +199,19 @@ def check_sampler(model: PreTrainedModel) -> None:
     except FOREIGN_FAULTS as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"{name} cannot be sampled from with a cache whose rows are repeated and dropped "
-            f"({type(error).__name__}: {reason}); choose another base model"
+            "{name} cannot be sampled from with a cache whose rows are repeated and "
+            "dropped ({kind}: {reason}); choose another base model",
+            name=name,
+            kind=type(error).__name__,
+            reason=reason,
         ) from error
     if not gap <= BOUND:
         raise ConfigError(
-            f"{name} samples from other distributions than its forward pass: {gap:.2g} nats apart, "
-            f"expected at most {BOUND:g}; choose another base model"
+            "{name} samples from other distributions than its forward pass: {gap:.2g} "
+            "nats apart, expected at most {bound:g}; choose another base model",
+            name=name,
+            gap=gap,
+            bound=BOUND,
         )
 
 

@@ -245,5 +245,7 @@ def check_checks(prompt: Prompt) -> None:
         require_usable(prompt.checks)
     except (ValueError, TypeError) as error:
         raise DataError(
-            f"{prompt.where}: checks: {error}; data/README.md lists the kinds of checks"
+            "{where}: checks: {error}; data/README.md lists the kinds of checks",
+            where=prompt.where,
+            error=error,
         ) from error

@@ -87,11 +87,17 @@ class TextScorer:
             )
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"]))
-            raise ConfigError(f"{path} is no trained reward model: it has no weights for {missing}")
+            raise ConfigError(
+                "{path} is no trained reward model: it has no weights for {missing}",
+                path=path,
+                missing=missing,
+            )
         refuse_unread(path, info)
         if model.config.num_labels != 1:
             raise ConfigError(
-                f"{path} is no reward model: it has {model.config.num_labels} outputs, expected 1"
+                "{path} is no reward model: it has {outputs} outputs, expected 1",
+                path=path,
+                outputs=model.config.num_labels,
             )
         models.disable_dropout(model)
         model = model.to(device).eval().requires_grad_(False)
@@ -149,8 +155,11 @@ class TextScorer:
         longest = max(len(each["input_ids"]) for each in encoded)
         if self.limit is not None and longest > self.limit:
             raise ConfigError(
-                f"{self.name} reads {self.limit} tokens, and a prompt has {longest} in its words; "
-                "shorten the prompts"
+                "{name} reads {limit} tokens, and a prompt has {longest} in its words; "
+                "shorten the prompts",
+                name=self.name,
+                limit=self.limit,
+                longest=longest,
             )
         if self.decoder:
             ids = [each["input_ids"] for each in encoded]

@@ -45,12 +45,20 @@ def find(key: str = "") -> list[Setting]:
     parts = key.split(".") if key else []
     for number, part in enumerate(parts, start=1):
         if part not in section.model_fields:
-            raise ConfigError(f"{key}: no such setting; {suggest(part, [*section.model_fields])}")
+            raise ConfigError(
+                "{key}: no such setting; {suggestion}",
+                key=key,
+                suggestion=suggest(part, [*section.model_fields]),
+            )
         inner = section_of(section, part)
         if inner is None and number == len(parts):
             return [s._replace(key=key) for s in settings(section) if s.key == part]
         if inner is None:
-            raise ConfigError(f"{key}: no such setting; {'.'.join(parts[:number])} has no parts")
+            raise ConfigError(
+                "{key}: no such setting; {parent} has no parts",
+                key=key,
+                parent=".".join(parts[:number]),
+            )
         section = inner
     return list(_under(section, f"{key}." if key else "", {}))
 

@@ -59,11 +59,14 @@ def new(name: str, options: Options, *, ask: bool) -> int:
     path = Path(f"{name}.yaml")
     if not re.fullmatch(RUN_NAME, name):
         raise ConfigError(
-            f"NAME={name}: names the recipe and its run directory: at most 64 letters, digits, "
-            "`.`, `_`, `-`, a letter or digit first; no folders"
+            "NAME={name}: names the recipe and its run directory: at most 64 letters, "
+            "digits, `.`, `_`, `-`, a letter or digit first; no folders",
+            name=name,
         )
     if path.exists():
-        raise ConfigError(f"{path}: exists already and is kept; give another NAME, or remove it")
+        raise ConfigError(
+            "{path}: exists already and is kept; give another NAME, or remove it", path=path
+        )
     language = _language(options.language) if options.language else language_of_reader()
     if ask:
         language, options = _asked(language, options)
@@ -126,7 +129,9 @@ def _device(typed: str) -> str:
 
 def _one_of(what: str, typed: str, choices: tuple[str, ...]) -> str:
     if typed not in choices:
-        raise ConfigError(f"{what}={typed}: choose {', '.join(choices)}")
+        raise ConfigError(
+            "{what}={typed}: choose {choices}", what=what, typed=typed, choices=", ".join(choices)
+        )
     return typed
 
 
@@ -180,8 +185,12 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
 def _rows(key: str, path: str) -> list[Any]:
     if not Path(path).is_file():
         raise DataError(
-            f"{key}={path}: no such file; give a file ({READABLE}); a data set of the hub is "
-            "written into the recipe afterwards, as `{path: name, revision: commit, split: train}`"
+            "{key}={path}: no such file; give a file ({kinds}); a data set of the hub "
+            "is written into the recipe afterwards, as `{{path: name, revision: "
+            "commit, split: train}}`",
+            key=key,
+            path=path,
+            kinds=READABLE,
         )
     return LOADERS[key](DataSource(path=path))
 
@@ -207,11 +216,13 @@ def _check_base(base: str, revision: str | None) -> None:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ConfigError(
-                f"base={base}: has no config.json; give a folder that `save_pretrained` wrote"
+                "base={base}: has no config.json; give a folder that `save_pretrained` wrote",
+                base=base,
             )
     elif revision is None:
         raise ConfigError(
-            f"base={base}: no such folder; give a local model, or a hub name with --revision COMMIT"
+            "base={base}: no such folder; give a local model, or a hub name with --revision COMMIT",
+            base=base,
         )
 
 
@@ -235,7 +246,9 @@ def _longest(base: str) -> int:
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise ConfigError(f"{file}: not JSON ({error}); give the folder of a model") from None
+        raise ConfigError(
+            "{file}: not JSON ({error}); give the folder of a model", file=file, error=error
+        ) from None
     text_config = content.get("text_config", content)
     bounds = {**text_config, **(text_config.get("rope_parameters") or {})}
     found = [bounds[key] for key in POSITIONS if isinstance(bounds.get(key), int)]

@@ -22,11 +22,13 @@ def show(runs_dir: Path, name: str) -> int:
     if not _stages(folder):
         known = [path.name for path in _runs(runs_dir)]
         hint = suggest(name, known) if known else "no run is there yet: align run RECIPE"
-        raise ConfigError(f"{folder}: no such run; {hint}")
+        raise ConfigError("{folder}: no such run; {hint}", folder=folder, hint=hint)
     done = _stages(folder)
     if "report" not in done:
         raise ConfigError(
-            f"{folder}: has no report yet, only {', '.join(done)}; run its recipe to the end"
+            "{folder}: has no report yet, only {done}; run its recipe to the end",
+            folder=folder,
+            done=", ".join(done),
         )
     show_table(folder)
     return 0

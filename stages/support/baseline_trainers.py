@@ -44,8 +44,9 @@ def with_our_settings(trainer_class: type[Any]) -> type[Any]:
                 if BROKEN not in str(error):
                     raise
                 raise DivergedError(
-                    f"the policy's logits are not finite at step {self.state.global_step + 1}; "
-                    "lower trainer.learning_rate, or ppo.learning_rate"
+                    "the policy's logits are not finite at step {step}; lower "
+                    "trainer.learning_rate, or ppo.learning_rate",
+                    step=self.state.global_step + 1,
                 ) from error
 
     return EncodedTrainer
@@ -137,8 +138,11 @@ def kl_is_zero(setup: TrainingSetup) -> Callable[[Mapping[str, float]], None]:
     def check(logs: Mapping[str, float]) -> None:
         if abs(kl := logs.get("kl", 0.0)) > KL_AT_START:
             raise ConfigError(
-                f"{name}: kl={kl:.4g} nats per token at step 1, where the policy still is its "
-                f"reference; take out of {name}.trainer what makes the two compute differently"
+                "{name}: kl={kl:.4g} nats per token at step 1, where the policy still is "
+                "its reference; take out of {name}.trainer what makes the two compute "
+                "differently",
+                name=name,
+                kl=kl,
             )
 
     return check

@@ -58,5 +58,7 @@ def shared(context: StageContext) -> bool:
         missing = (
             "ppo.lora is not set" if config.lora is None else "reward was trained without LoRA"
         )
-        raise ConfigError(f"ppo.layout=shared: {missing}; set it, or use ppo.layout=separate")
+        raise ConfigError(
+            "ppo.layout=shared: {missing}; set it, or use ppo.layout=separate", missing=missing
+        )
     return possible and config.layout != "separate"

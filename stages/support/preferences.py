@@ -42,9 +42,12 @@ def rewards_are_zero(setup: TrainingSetup) -> Callable[[Mapping[str, float]], No
         for key in ("rewards/chosen", "rewards/rejected"):
             if abs(logs.get(key, 0.0)) > tolerance:  # KTO logs one of them only, if a batch is so
                 raise ConfigError(
-                    f"{name}: {key}={logs[key]:.4g} at step 1, where the policy still is its "
-                    f"reference and the reward 0; take out of {name}.trainer what makes the two "
-                    "compute differently"
+                    "{name}: {key}={value:.4g} at step 1, where the policy still is its "
+                    "reference and the reward 0; take out of {name}.trainer what makes the two "
+                    "compute differently",
+                    name=name,
+                    key=key,
+                    value=logs[key],
                 )
 
     return check

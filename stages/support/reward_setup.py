@@ -112,7 +112,12 @@ def readable(model: RewardModel, rows: Sequence[Row], name: str, *, room: int = 
     told = f"longer than the {model.limit} tokens that {model.name} reads"
     told += f", {room} of them for the answer" if room else ""
     if not kept:
-        raise DataError(f"data.{name}: all {len(rows)} rows are {told}; shorten them")
+        raise DataError(
+            "data.{name}: all {rows} rows are {told}; shorten them",
+            name=name,
+            rows=len(rows),
+            told=told,
+        )
     if len(kept) < len(rows):
         print(f"data.{name}: left out {len(rows) - len(kept)} rows {told}")
     return kept

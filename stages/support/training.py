@@ -114,8 +114,12 @@ class TrainingSetup:
             context.tracker.note(f"model.chat_template={read.template}{why}{added}")
         if positions is not None and setup.max_length > positions:
             raise ConfigError(
-                f"{section_name}.max_length={setup.max_length} is more than the {positions} "
-                f"positions of {path!r}; set {section_name}.max_length={positions}"
+                "{section}.max_length={max_length} is more than the {positions} positions "
+                "of {path!r}; set {section}.max_length={positions}",
+                section=section_name,
+                max_length=setup.max_length,
+                positions=positions,
+                path=path,
             )
         return setup
 
@@ -216,7 +220,14 @@ class TrainingSetup:
                     f"the longest needs {longest} and the model has {self.positions} positions: "
                     "shorten the rows, or choose a model with more"
                 )
-            raise DataError(f"data.{name}: {dropped} of {len(examples)} rows are {told}; {remedy}")
+            raise DataError(
+                "data.{name}: {dropped} of {rows} rows are {told}; {remedy}",
+                name=name,
+                dropped=dropped,
+                rows=len(examples),
+                told=told,
+                remedy=remedy,
+            )
         if dropped:
             print(f"data.{name}: dropped {dropped} rows {told}")
         return kept

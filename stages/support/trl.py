@@ -61,7 +61,11 @@ def trainer(
             )
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{setup.section_name}.trainer: {reason}; correct the recipe") from error
+        raise ConfigError(
+            "{section}.trainer: {reason}; correct the recipe",
+            section=setup.section_name,
+            reason=reason,
+        ) from error
 
 
 def settings(
@@ -101,8 +105,10 @@ def with_finite_check(trainer_class: type[Any]) -> type[Any]:
             loss = super().training_step(*args, **kwargs)
             if not torch.isfinite(loss):
                 raise DivergedError(
-                    f"loss={loss.item()} at step {self.state.global_step + 1}; "
-                    "lower trainer.learning_rate, or trainer.max_grad_norm"
+                    "loss={loss} at step {step}; lower trainer.learning_rate, or "
+                    "trainer.max_grad_norm",
+                    loss=loss.item(),
+                    step=self.state.global_step + 1,
                 )
             return loss
 
@@ -154,7 +160,10 @@ class TrackerCallback(TrainerCallback):
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(
-                    f"{name}={value} at step {state.global_step}; lower trainer.learning_rate"
+                    "{name}={value} at step {step}; lower trainer.learning_rate",
+                    name=name,
+                    value=value,
+                    step=state.global_step,
                 )
         if self.check_start is not None and state.global_step == 1:
             self.check_start(logs)

@@ -71,8 +71,9 @@ class Roles(Protocol):
 def checked_std(std: float) -> float:
     if not std > 0:
         raise ConfigError(
-            f"reward_std={std}, expected a positive number; train the reward model again, or set "
-            "ppo.normalise_reward=false"
+            "reward_std={std}, expected a positive number; train the reward model "
+            "again, or set ppo.normalise_reward=false",
+            std=std,
         )
     return std
 
