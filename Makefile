@@ -56,8 +56,8 @@ setup: .venv/.ready ## make .venv with every library (TORCH_INDEX=URL of an inde
 pipeline: .venv/.ready ## all stages below, in one process: the way to run a recipe
 	@$(py) -m stages.pipeline $(call quoted,$(RECIPE)) $(call quoted,run=$(RUN)) $(SET)
 
-test: .venv/.ready ## run the tests
-	@$(py) -m pytest
+test: .venv/.ready ## run the tests, two files at a time
+	@$(py) -m pytest -n 2 --dist loadfile
 
 test-cpus: .venv/.ready ## the numeric tests on each instruction set of this CPU, 1 and 2 threads (FILES=tests/…: only there)
 	@$(py) -m tests.cpus $(FILES)
