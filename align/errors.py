@@ -15,7 +15,7 @@ class UserError(Exception):
     """Something the user can put right; the base of all errors shown without a traceback.
 
     `ConfigError("{path}: no such recipe", path=path)`: the sentence is the key of its Korean in
-    align/messages/ko.yaml. `str(error)` is English; the command line says it in the language of the
+    align/messages/ko/. `str(error)` is English; the command line says it in the language of the
     reader, and so it does with an error that is a value of another one.
     """
 

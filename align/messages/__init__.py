@@ -1,4 +1,4 @@
-"""What a person reads, in their language: English as it stands in the code, Korean from ko.yaml."""
+"""What a person reads, in their language: English as it stands in the code, Korean from ko/."""
 
 from align.messages.language import Language, language
 from align.messages.say import say

@@ -12,7 +12,8 @@ import yaml
 
 from align.messages.language import language
 
-CATALOGUE = Path(__file__).with_name("ko.yaml")
+CATALOGUE = Path(__file__).with_name("ko")
+"""A file for each folder whose code speaks."""
 
 
 def say(sentence: str, /, **values: object) -> str:
@@ -33,4 +34,5 @@ def _said(value: object) -> object:
 @cache
 def korean() -> dict[str, str]:
     """{English sentence: Korean}."""
-    return yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")) or {}
+    texts = (file.read_text(encoding="utf-8") for file in sorted(CATALOGUE.glob("*.yaml")))
+    return {english: said for text in texts for english, said in (yaml.safe_load(text) or {}).items()}
