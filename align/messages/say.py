@@ -34,5 +34,7 @@ def _said(value: object) -> object:
 @cache
 def korean() -> dict[str, str]:
     """{English sentence: Korean}."""
-    texts = (file.read_text(encoding="utf-8") for file in sorted(CATALOGUE.glob("*.yaml")))
-    return {english: said for text in texts for english, said in (yaml.safe_load(text) or {}).items()}
+    said: dict[str, str] = {}
+    for file in sorted(CATALOGUE.glob("*.yaml")):
+        said |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return said
