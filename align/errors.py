@@ -10,6 +10,8 @@ docs/reliability.md.
 
 from __future__ import annotations
 
+from align.messages import filled
+
 
 class UserError(Exception):
     """Something the user can put right; the base of all errors shown without a traceback.
@@ -22,7 +24,7 @@ class UserError(Exception):
     exit_code = 2
 
     def __init__(self, sentence: str, /, **values: object) -> None:
-        super().__init__(sentence.format(**values) if values else sentence)
+        super().__init__(filled(sentence, values))
         self.sentence, self.values = sentence, values
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from align.messages import tell
 from align.runs.artifacts import remove_run
 from align.runs.command import command_line, read_command
 
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(recipe_path: Path, items: Sequence[str]) -> int:
     run_dir = read_command(recipe_path, items).run_dir
-    print(f"{run_dir}: {'removed' if remove_run(run_dir) else 'nothing was made here yet'}")
+    tell(f"{run_dir}: {'removed' if remove_run(run_dir) else 'nothing was made here yet'}")
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.config import DataSource, Recipe
 from align.config.methods import ALIGNED, BEST_OF_N, POLICIES
+from align.messages import visible
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from align.runs.threads import set_threads
@@ -93,7 +94,7 @@ def run(context: StageContext) -> StageResult:
         evaluation_set, generations, pool, card, pairs_left_out=pairs.left_out, provenance=origin
     )
     write(context.out, summary, evaluation_set.rows(generations))
-    (context.out / TEXT).write_text(table(summary) + "\n", encoding="utf-8")
+    (context.out / TEXT).write_text(visible(table(summary)) + "\n", encoding="utf-8")
     return StageResult(metrics=headlines(summary))
 
 

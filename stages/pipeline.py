@@ -23,6 +23,7 @@ from typing import Any
 
 from align.config import DataSource, Recipe, methods
 from align.data import load_instructions, load_preferences, load_prompts
+from align.messages import tell
 from align.runs.artifacts import lock
 from align.runs.command import Command, command_line, exit_code_of, read_command
 from align.runs.contract import Stage
@@ -68,7 +69,7 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
                 if code:
                     return code
     if ran:
-        print(f"{ran} stages in {clock(time.monotonic() - start)}")
+        tell(f"{ran} stages in {clock(time.monotonic() - start)}")
     show_table(command.run_dir)
     return 0
 
@@ -197,8 +198,8 @@ def show_table(run_dir: Path) -> None:
     """Print the report's table and verdict, if this run has one."""
     folder = run_dir / "report"
     if report.STAGE.text is not None and (folder / report.STAGE.text).is_file():
-        print((folder / report.STAGE.text).read_text(encoding="utf-8"), end="")
-        print(f"report: {folder / 'report.html'}")
+        tell((folder / report.STAGE.text).read_text(encoding="utf-8"), end="")
+        tell(f"report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 from align.config import Recipe
 from align.config.methods import TRAINED
 from align.errors import ConfigError
+from align.messages import visible
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from align.runs.tracking import METRICS_FILE, read_metrics
@@ -58,7 +59,7 @@ def run(context: StageContext) -> StageResult:
     found = verdict(summary)
     sentences = (found.headline, *found.sentences, *words(summary))
     lines = [table(summary), "", *(line for told in sentences for line in wrap(told, 100))]
-    (context.out / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (context.out / TEXT).write_text(visible("\n".join(lines)) + "\n", encoding="utf-8")
     return StageResult(metrics={"report/costs/found": len(found.costs)})
 
 

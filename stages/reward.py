@@ -22,6 +22,7 @@ from align.data import (
     load_preferences,
     with_unseen_prompts,
 )
+from align.messages import tell
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from stages.support.reward_source import subsample
@@ -122,14 +123,14 @@ def _read(recipe: Recipe) -> tuple[list[Preference], list[Instruction], list[Pre
     """Training pairs, demonstrations, and the held-out pairs whose prompt was not trained on."""
     preferences, instructions = recipe.data.preferences, recipe.data.instructions
     assert preferences and instructions, "the runner refuses a recipe without them"
-    pairs = load_preferences(preferences, warn=print)
-    demonstrations = load_instructions(instructions, warn=print)
+    pairs = load_preferences(preferences, warn=tell)
+    demonstrations = load_instructions(instructions, warn=tell)
     if recipe.data.preferences_heldout is None:
         return pairs, demonstrations, []
-    rows = load_preferences(recipe.data.preferences_heldout, warn=print)
+    rows = load_preferences(recipe.data.preferences_heldout, warn=tell)
     heldout = with_unseen_prompts(rows, pairs)
     if len(heldout) < len(rows):
-        print(f"data.preferences_heldout: {len(rows) - len(heldout)} pairs left out: trained on")
+        tell(f"data.preferences_heldout: {len(rows) - len(heldout)} pairs left out: trained on")
     return pairs, demonstrations, heldout
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from align.config import DataSource, Recipe
 from align.data import load_instructions
+from align.messages import tell
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from stages.support.reward_source import stages_ahead
@@ -22,7 +23,7 @@ def run(context: StageContext) -> StageResult:
     # 1. Read and check the demonstrations, before anything heavy is loaded.
     source = context.recipe.data.instructions
     assert source is not None, "the runner refuses a recipe without it"
-    rows = load_instructions(source, warn=print)
+    rows = load_instructions(source, warn=tell)
 
     from trl import SFTConfig, SFTTrainer
 

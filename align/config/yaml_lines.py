@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from align.errors import ConfigError
+from align.messages import one_line
 
 KeyPath = tuple[str | int, ...]
 
@@ -27,7 +28,7 @@ class Problem:
     line: int = 0
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}"
+        return one_line(f"{self.place}: {self.message}")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from align.data import formats
 from align.data.files import read_rows
 from align.data.rows import Instruction, Message, Preference, Prompt, RowError
 from align.errors import ConfigError, DataError
+from align.messages import one_line
 
 LISTED = 10
 """Bad rows written out in full; the rest are counted."""
@@ -133,15 +134,16 @@ def _report(
     """List bad rows; more than `max_bad_rows` of them are fatal."""
     if not problems:
         return
-    lines = [f"{where}: {error}" for where, error in problems[:LISTED]]
+    path = one_line(source.path)
+    lines = [f"{one_line(where)}: {error}" for where, error in problems[:LISTED]]
     if len(problems) > LISTED:
         counts = Counter(error.reason for _, error in problems).most_common(5)
         reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
-        lines.append(f"{source.path}: {len(problems)} bad rows of {rows}: {reasons}")
+        lines.append(f"{path}: {len(problems)} bad rows of {rows}: {reasons}")
     if len(problems) > source.max_bad_rows:
         if source.max_bad_rows or len(problems) > 1:
             lines.append(
-                f"{source.path}: {len(problems)} bad rows, max_bad_rows={source.max_bad_rows}; "
+                f"{path}: {len(problems)} bad rows, max_bad_rows={source.max_bad_rows}; "
                 "correct them, or raise max_bad_rows to drop them"
             )
         raise DataError("\n".join(lines))

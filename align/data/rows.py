@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from align.messages import one_line
+
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`"""
 
@@ -14,8 +16,8 @@ class RowError(Exception):
     """One row that cannot be used: which field, what is wrong, what to do."""
 
     def __init__(self, field: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{field}: {problem}; {remedy}")
-        self.reason = f"{field}: {problem}"
+        super().__init__(one_line(f"{field}: {problem}; {remedy}"))
+        self.reason = one_line(f"{field}: {problem}")
 
 
 @dataclass(frozen=True)

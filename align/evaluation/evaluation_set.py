@@ -18,6 +18,7 @@ from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
+from align.messages import tell
 from align.scoring.reward_model import Conversation, RewardModel
 from align.scoring.rules import check_checks, judge
 
@@ -242,4 +243,4 @@ def read_evaluation_set(
 
 
 def warn(line: str) -> None:
-    print(f"warning: {line}", flush=True)
+    tell(f"warning: {line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from typing import Any
 from align.config import Recipe
 from align.evaluation.evaluation_set import EvaluationSet, Generations, Responses
 from align.evaluation.summary import FORMAT, summarise
+from align.messages import json_text
 from align.runs.artifacts import Artifact
 from align.runs.freshness import LIBRARIES
 
@@ -71,8 +71,8 @@ def summary_of(
 
 def write(folder: Path, summary: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write summary.json and samples.jsonl."""
-    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json_text(summary, indent=2, allow_nan=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
     with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json_text(row, allow_nan=False) + "\n")

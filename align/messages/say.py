@@ -5,12 +5,14 @@ The English sentence is written where it is said and is the key of its translati
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import yaml
 
 from align.messages.language import language
+from align.messages.visible import harmless
 
 CATALOGUE = Path(__file__).with_name("ko")
 """A file for each folder whose code speaks."""
@@ -21,7 +23,14 @@ def say(sentence: str, /, **values: object) -> str:
     if language() == "ko":
         sentence = korean().get(sentence, sentence)
         values = {name: _said(value) for name, value in values.items()}
-    return sentence.format(**values) if values else sentence
+    return filled(sentence, values)
+
+
+def filled(sentence: str, values: Mapping[str, object]) -> str:
+    """The sentence with its values, each made harmless: they come from anywhere."""
+    if not values:
+        return sentence
+    return sentence.format(**{name: harmless(value) for name, value in values.items()})
 
 
 def _said(value: object) -> object:

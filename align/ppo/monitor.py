@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from align.config import PPOConfig
 from align.errors import DivergedError
+from align.messages import tell
 from align.ppo.alarms import RULES, Setting
 from align.ppo.metrics import listed
 
@@ -51,7 +52,7 @@ class Monitor:
         probe: Probe | None = None,
         *,
         exact: bool = True,
-        warn: Callable[[str], None] = print,
+        warn: Callable[[str], None] = tell,
     ) -> None:
         """`exact`: the forward passes are in float32. `warn` gets one line per alarm."""
         self.config, self.probe, self.warn = config, probe, warn

@@ -1,6 +1,7 @@
 """Render the report: one HTML page without scripts or requests, and the same facts as markdown.
 
-Every text that a model or a user wrote is escaped (autoescape; `visible` for control characters),
+Every text that a model or a user wrote is escaped (autoescape; `visible` for control characters,
+once more over the whole page),
 and the page's policy allows its own style, named by hash, and nothing else.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import jinja2
 
+from align.messages import visible
 from align.report import facts, frontier, pictures, signs, templates, text
 from align.report.alarms import stage_alarms
 from align.report.curves import StageCurves, stage_curves
@@ -40,7 +42,7 @@ def render(
     context = _context(summary, samples, metrics, showcase)
     page = _environment(autoescape=True).get_template("report.html.j2").render(context)
     notes = _environment(autoescape=False).get_template("report.md.j2").render(context)
-    return page, notes
+    return visible(page), visible(notes)
 
 
 def _environment(*, autoescape: bool) -> jinja2.Environment:

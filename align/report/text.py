@@ -7,16 +7,14 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from align import messages
 from align.config.methods import METHODS
+from align.messages.visible import SHOWN_CHARACTERS
 
 MINUS = "−"
 MISSING = "–"
 NAMES = {method.name: method.label for method in METHODS}
-SHOWN_CHARACTERS = 1200
-"""Of one answer; what is longer is cut, and the cut is said."""
-
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>&$:@])")
-_DIRECTIONS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
@@ -61,23 +59,13 @@ def listing(parts: list[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """Show what would otherwise act unseen: control, bidirectional and zero-width characters.
+    """Show what would otherwise act unseen (align/messages/visible.py).
 
-    Line breaks stay. A control character becomes its picture (␛), others `⟨U+202E⟩`. A text
-    longer than SHOWN_CHARACTERS is cut, and how much is missing is said.
+    A text longer than SHOWN_CHARACTERS is cut, and how much is missing is said.
     """
-    shown = "".join(_shown(character) for character in text[:SHOWN_CHARACTERS])
+    shown = messages.visible(text[:SHOWN_CHARACTERS])
     missing = len(text) - SHOWN_CHARACTERS
     return f"{shown} … ({missing} more characters)" if missing > 0 else shown
-
-
-def _shown(character: str) -> str:
-    if character == "\n" or unicodedata.category(character) not in _DIRECTIONS:
-        return character
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
 
 
 def markdown(text: str) -> str:

@@ -147,8 +147,12 @@ def retryable(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         kind = RetryableError if error.errno in RETRYABLE else UserError
-        place = f" ({error.filename})" if error.filename else ""
-        raise kind(f"{what}: {error.strerror}{place}; put that right and run again") from error
+        raise kind(
+            "{what}: {reason}{place}; put that right and run again",
+            what=what,
+            reason=error.strerror,
+            place=f" ({error.filename})" if error.filename else "",
+        ) from error
 
 
 @contextlib.contextmanager

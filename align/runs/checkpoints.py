@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align.errors import CorruptArtifactError
+from align.messages import tell
 from align.runs.artifacts import (
     WORK,
     publish,
@@ -69,7 +70,7 @@ class Checkpoints:
         every: int = 1,
         curve: Path | None = None,
         stop: Stop | None = None,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = tell,
     ) -> None:
         self._run_dir, self._stage, self._inputs = run_dir, stage, inputs
         self._every, self._curve, self.stop = every, curve, stop or Stop()

@@ -14,7 +14,7 @@ from pathlib import Path
 from align.config import Recipe
 from align.config.recipe import load_recipe, split_override
 from align.errors import ConfigError, RetryableError, UserError
-from align.messages import say
+from align.messages import say, tell
 from align.runs.artifacts import (
     RETRYABLE,
     open_run,
@@ -88,20 +88,25 @@ def exit_code_of(action: Callable[[], int]) -> int:
     except UserError as error:
         return _tell(error)
     except PermissionError as error:
-        told = f"{error.filename}: {error.strerror}; change its permissions, or give another path"
-        return _tell(UserError(told))
+        return _tell(
+            UserError(
+                "{file}: {reason}; change its permissions, or give another path",
+                file=error.filename,
+                reason=error.strerror,
+            )
+        )
     except OSError as error:
         if error.errno not in RETRYABLE:
             raise
         return _tell(RetryableError("{error}; free what is short and run again", error=error))
     except Stopped as stop:
-        print(f"stopped by {stop}; nothing half-done was published", file=sys.stderr)
+        tell(f"stopped by {stop}; nothing half-done was published", error=True)
         return stop.exit_code
 
 
 def _tell(error: UserError) -> int:
-    for line in say(error.sentence, **error.values).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    for line in say(error.sentence, **error.values).split("\n"):
+        tell(f"error: {line}", error=True)
     return error.exit_code
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from align.errors import ConfigError, CorruptArtifactError
+from align.messages import json_text
 from align.runs.hashing import value_hash
 
 MANIFEST = "manifest.json"
@@ -140,7 +141,7 @@ def flatten(settings: dict[str, Any], prefix: str) -> dict[str, Any]:
 def dump_manifest(manifest: Manifest) -> str:
     """Return the manifest as JSON text that carries its own checksum."""
     content = manifest.model_dump(mode="json")
-    return json.dumps(content | {"checksum": value_hash(content)}, indent=2, ensure_ascii=False)
+    return json_text(content | {"checksum": value_hash(content)}, indent=2)
 
 
 def load_manifest(folder: Path) -> Manifest:

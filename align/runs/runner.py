@@ -17,6 +17,7 @@ from typing import Any
 
 from align.config import Recipe
 from align.errors import ConfigError
+from align.messages import tell
 from align.runs.artifacts import (
     Artifact,
     lock,
@@ -59,7 +60,7 @@ def _main(stages: Sequence[Stage], recipe_path: Path, items: Sequence[str]) -> i
     with lock(command.run_dir):
         artifact = bring_up_to_date(stage, command)
     if stage.text is not None:
-        print((artifact.path / stage.text).read_text(encoding="utf-8"), end="")
+        tell((artifact.path / stage.text).read_text(encoding="utf-8"), end="")
     return 0
 
 
@@ -78,12 +79,12 @@ def check(stage: Stage, command: Command) -> State:
         shown = state.reasons[:3]
         more = len(state.reasons) - 3
         told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-        print(f"{stage.name:<9}runs: {told}", flush=True)
+        tell(f"{stage.name:<9}runs: {told}")
         published = state.artifact and state.artifact.manifest
         if published and (line := how_to_keep(published, state.inputs)) is not None:
-            print(f"{'':<9}{line}", flush=True)
+            tell(f"{'':<9}{line}")
     else:
-        print(f"{stage.name:<9}up to date", flush=True)
+        tell(f"{stage.name:<9}up to date")
         forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
         _note_dependencies(stage, command)
     return state
@@ -119,9 +120,9 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
         artifact = publish(work, command.run_dir / stage.name, manifest)
     forget(command.run_dir, stage.name)
     _note_dependencies(stage, command)
-    print(f"{stage.name:<9}done in {clock(manifest.wall_seconds)} → {artifact.path}", flush=True)
+    tell(f"{stage.name:<9}done in {clock(manifest.wall_seconds)} → {artifact.path}")
     if (line := standstill(stage.name, curve_of(artifact.path))) is not None:
-        print(f"{stage.name:<9}{line}", flush=True)
+        tell(f"{stage.name:<9}{line}")
     return artifact
 
 

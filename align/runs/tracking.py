@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TextIO
 
+from align.messages import json_text, one_line, tell
+
 METRICS_FILE = "metrics.jsonl"
 PLAIN_SECONDS, PLAIN_FRACTION, PLAIN_MINUTE = 5.0, 0.1, 60.0
 """Off a terminal, a progress line comes every tenth of the whole, at least once a minute, and never
@@ -60,7 +62,7 @@ class Tracker:
         plain = {key: float(value) for key, value in metrics.items()}
         row = {"step": step, "time": round(time.time(), 3)}
         row |= {k: v if math.isfinite(v) else str(v) for k, v in plain.items()}  # type: ignore[misc]
-        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        self._file.write(json_text(row).encode("utf-8") + b"\n")
         if self._mirror is not None:
             self._mirror.log(step, plain)
         self._progress.show(step, plain, total)
@@ -129,6 +131,7 @@ class Progress:
 
     def note(self, line: str) -> None:
         """Write a line that stays; a live line is written again with the next step."""
+        line = one_line(line)
         self._terminal.write(("\r" + line.ljust(self._width) if self._live else line) + "\n")
         self._terminal.flush()
         self._width = 0
@@ -241,11 +244,11 @@ class WandbMirror:
             action()
         except Exception as error:
             self._stopped = True
-            reason = (str(error).splitlines() or [""])[0]
-            print(
+            reason = one_line((str(error).splitlines() or [""])[0])
+            tell(
                 f"warning: wandb stopped ({type(error).__name__}: {reason}); metrics.jsonl goes "
                 "on; tracking.wandb=off switches wandb off",
-                file=sys.stderr,
+                error=True,
             )
 
 

@@ -33,6 +33,7 @@ from transformers import (
 from align.data import chat
 from align.data.rows import Message
 from align.errors import ConfigError
+from align.messages import tell
 from align.models import load as models
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread
 from align.scoring.reward_model import Conversation
@@ -52,7 +53,7 @@ class TextScorer:
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str = "model",
-        warn: Callable[[str], None] = print,
+        warn: Callable[[str], None] = tell,
     ) -> None:
         """`name`: what errors call it. `warn` gets a line when an answer is cut, once."""
         self.model, self.tokenizer, self.name, self.warn = model, tokenizer, name, warn
@@ -69,7 +70,7 @@ class TextScorer:
         revision: str | None = None,
         dtype: str = "auto",
         device: torch.device,
-        warn: Callable[[str], None] = print,
+        warn: Callable[[str], None] = tell,
     ) -> Self:
         """Load a trained reward model; a decoder in `dtype`, an encoder in float32.
 

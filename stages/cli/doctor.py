@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from align.config import Recipe
 from align.config.recipe import load_recipe
 from align.errors import UserError
+from align.messages import tell
 from align.runs.freshness import LIBRARIES, ROOT
 from stages.pipeline import LOADERS, needed
 
@@ -42,7 +43,7 @@ def doctor(recipe: Path | None, items: Sequence[str], *, ask_torch: bool) -> int
     code = 0
     for finding in _findings(recipe, items, ask_torch):
         for line in finding.told.splitlines():
-            print(f"{finding.kind:<6}{line}", flush=True)
+            tell(f"{finding.kind:<6}{line}")
         if finding.kind == "fault":
             code = code or finding.exit_code
     return code

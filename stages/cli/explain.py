@@ -13,6 +13,7 @@ from align.config.recipe import section_of
 from align.config.section import Section, suggest
 from align.config.trainer_fields import OURS, trainer_fields
 from align.errors import ConfigError
+from align.messages import tell
 
 WIDEST = 100
 INDENT = " " * 4
@@ -25,9 +26,9 @@ def explain(key: str) -> int:
         default = f", default {found.default}" if found.default else ""
         head = f"{found.key}: {found.kind}{default}".replace("`", "")
         told = found.meaning.replace("`", "")
-        print("\n".join(textwrap.wrap(head, width, subsequent_indent=INDENT)))
+        tell("\n".join(textwrap.wrap(head, width, subsequent_indent=INDENT)))
         for line in textwrap.wrap(told, width, initial_indent=INDENT, subsequent_indent=INDENT):
-            print(line)
+            tell(line)
     return 0
 
 

@@ -23,7 +23,7 @@ from align.config.yaml_lines import parse_yaml
 from align.data import formats, prompt_key
 from align.data.files import READABLE, read_rows
 from align.errors import ConfigError, DataError, UserError
-from align.messages import Language
+from align.messages import Language, tell
 from align.messages import language as language_of_reader
 from align.runs.freshness import ROOT
 from stages.cli.compose import Plan, compose
@@ -75,7 +75,7 @@ def new(name: str, options: Options, *, ask: bool) -> int:
     _check(content, path)
     with path.open("x", encoding="utf-8") as file:
         file.write(content)
-    print(text("written", language, path=path, quoted=shlex.quote(str(path))))
+    tell(text("written", language, path=path, quoted=shlex.quote(str(path))))
     return 0
 
 
@@ -112,7 +112,7 @@ def _ask(key: str, language: Language, default: str | None, read: Callable[[str]
         try:
             return read(answer.strip())
         except UserError as error:
-            print(error)
+            tell(error)
 
 
 def _language(typed: str) -> Language:
@@ -153,13 +153,13 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
     rows = {key: len(_rows(key, path)) for key, path in given.items()}
     for key, path in given.items():
         layout = _layout(path)
-        print(text("found", language, key=key, path=path, rows=rows[key], layout=layout))
+        tell(text("found", language, key=key, path=path, rows=rows[key], layout=layout))
     if "preferences" in given:
         rows.setdefault("instructions", rows["preferences"])
     for key, file in (("instructions", "sft.jsonl"), ("preferences", "preferences.jsonl")):
         if key not in rows:
             rows[key] = len(_rows(key, _embedded(file)))
-            print(text("embedded", language, key=key))
+            tell(text("embedded", language, key=key))
     return Plan(
         name=name,
         language=language,

@@ -8,6 +8,7 @@ from pathlib import Path
 from align.config.methods import POLICIES, STAGES
 from align.config.section import suggest
 from align.errors import ConfigError, CorruptArtifactError
+from align.messages import tell
 from align.report.text import NAMES, number, pad, width
 from align.runs.manifest import MANIFEST, Manifest, load_manifest
 from stages.pipeline import show_table
@@ -38,13 +39,13 @@ def list_runs(runs_dir: Path) -> int:
     """Print a line per run, the one that changed last at the end."""
     folders = sorted(_runs(runs_dir), key=_changed)
     if not folders:
-        print(f"{runs_dir}: no runs yet; start one with: align run RECIPE")
+        tell(f"{runs_dir}: no runs yet; start one with: align run RECIPE")
         return 0
     rows = [HEADER, *map(_row, folders)]
     columns = [max(width(row[i]) for row in rows) for i in range(len(HEADER))]
     for row in rows:
         cells = (pad(cell, column, right=False) for cell, column in zip(row, columns, strict=True))
-        print(GAP.join(cells).rstrip())
+        tell(GAP.join(cells).rstrip())
     return 0
 
 

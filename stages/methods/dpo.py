@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from align.data import load_preferences
+from align.messages import tell
 from align.runs.contract import StageContext, StageResult
 from stages.support.aligned import aligned_stage
 
@@ -19,7 +20,7 @@ from stages.support.aligned import aligned_stage
 def run(context: StageContext) -> StageResult:
     source = context.recipe.data.preferences
     assert source is not None, "the runner refuses a recipe without it"
-    pairs = load_preferences(source, warn=print)
+    pairs = load_preferences(source, warn=tell)
 
     from trl import DPOConfig, DPOTrainer
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from align.data import load_preferences
+from align.messages import tell
 from align.runs.contract import StageContext, StageResult
 from stages.support.aligned import aligned_stage
 
@@ -26,7 +27,7 @@ Ids = list[int]
 def run(context: StageContext) -> StageResult:
     source = context.recipe.data.preferences
     assert source is not None, "the runner refuses a recipe without it"
-    pairs = load_preferences(source, warn=print)
+    pairs = load_preferences(source, warn=tell)
 
     from trl import KTOConfig, KTOTrainer
 

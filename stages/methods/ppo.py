@@ -8,6 +8,7 @@ Reads data.prompts. The published SFT policy is the start and the reference.
 from __future__ import annotations
 
 from align.data import load_prompts
+from align.messages import tell
 from align.ppo.metrics import HEADLINE
 from align.runs.contract import StageContext, StageResult
 from stages.support.aligned import aligned_stage
@@ -17,7 +18,7 @@ def run(context: StageContext) -> StageResult:
     source = context.recipe.data.prompts
     config = context.recipe.ppo
     assert source is not None, "the runner refuses a recipe without it"
-    rows = load_prompts(source, warn=print)
+    rows = load_prompts(source, warn=tell)
 
     from align.data import chat
     from align.ppo import train as ppo

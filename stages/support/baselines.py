@@ -16,6 +16,7 @@ from typing import Any
 
 from align.config import PPOConfig
 from align.data import EncodedPrompt, load_prompts
+from align.messages import tell
 from align.runs.contract import StageContext, StageResult
 
 ANSWERS = {"rloo": 4, "grpo": 8}
@@ -37,7 +38,7 @@ def run_baseline(
     source = context.recipe.data.prompts
     config = context.recipe.ppo
     assert source is not None, "the runner refuses a recipe without it"
-    rows = load_prompts(source, warn=print)
+    rows = load_prompts(source, warn=tell)
 
     from align.data import chat
     from align.models import load as models

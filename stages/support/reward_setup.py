@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.data import Instruction, Prompt, load_instructions
 from align.errors import DataError
+from align.messages import tell
 from align.models import load as models
 from align.runs.contract import StageContext
 from align.scoring.retokenised import RetokenisedScorer
@@ -100,7 +101,7 @@ def moments(context: StageContext, model: RewardModel | None) -> tuple[float, fl
         assert handoff.reward_mean is not None and handoff.reward_std is not None
         return handoff.reward_mean, handoff.reward_std
     assert recipe.data.instructions is not None, "the runner refuses a recipe without it"
-    rows = subsample(load_instructions(recipe.data.instructions, warn=print))
+    rows = subsample(load_instructions(recipe.data.instructions, warn=tell))
     shown = readable(model, rows, "instructions")
     scores = model.score([Conversation([], list(row.messages)) for row in shown])
     return fmean(scores), pstdev(scores)
@@ -119,5 +120,5 @@ def readable(model: RewardModel, rows: Sequence[Row], name: str, *, room: int = 
             told=told,
         )
     if len(kept) < len(rows):
-        print(f"data.{name}: left out {len(rows) - len(kept)} rows {told}")
+        tell(f"data.{name}: left out {len(rows) - len(kept)} rows {told}")
     return kept

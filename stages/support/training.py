@@ -19,6 +19,7 @@ from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
 from align.data.templates import control_ids
 from align.errors import ConfigError, DataError
+from align.messages import tell
 from align.models import load as models
 from align.models import publish
 from align.models.adapters import check_targets, rows_to_train
@@ -229,7 +230,7 @@ class TrainingSetup:
                 remedy=remedy,
             )
         if dropped:
-            print(f"data.{name}: dropped {dropped} rows {told}")
+            tell(f"data.{name}: dropped {dropped} rows {told}")
         return kept
 
     def publish(self, model: PreTrainedModel | PeftModel) -> None:
