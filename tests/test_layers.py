@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HOME = {"trl": "stages/", "wandb": "align/runs/tracking.py", "vllm": "align/sampling/vllm.py"}
+HOME = {"trl": "stages/", "wandb": "align/runs/mirror.py", "vllm": "align/sampling/vllm.py"}
 """Libraries that only one place may import."""
 
 FILES = sorted(p for folder in ("align", "stages") for p in (ROOT / folder).rglob("*.py"))
@@ -86,7 +86,7 @@ def test_no_file_and_no_function_is_too_long_to_be_read(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_trl_is_imported_by_stages_only_and_wandb_by_tracking_only(path):
+def test_trl_is_imported_by_stages_only_and_wandb_by_its_mirror_only(path):
     place = path.relative_to(ROOT).as_posix()
     for name in imports(path):
         home = HOME.get(name.split(".")[0])

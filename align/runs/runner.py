@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
 from align.runs.hashing import HashCache
 from align.runs.manifest import Handoff, Manifest, how_to_keep
+from align.runs.mirror import WandbMirror
 from align.runs.movement import curve_of, standstill
 from align.runs.signals import STOP
 from align.runs.threads import set_threads
-from align.runs.tracking import METRICS_FILE, Tracker, WandbMirror, clock, silence_telemetry
+from align.runs.tracking import METRICS_FILE, Tracker, clock, silence_telemetry
 
 
 def main(*stages: Stage, help_text: str | None = None, argv: Sequence[str] | None = None) -> int:
@@ -100,30 +102,37 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
     if command.force:
         forget(command.run_dir, stage.name)
     with workspace(command.run_dir / stage.name) as work:
-        try:
-            checkpoints = _checkpoints(stage, command, state, work / METRICS_FILE)
-            with _tracker(stage, command, work, checkpoints) as tracker:
-                result = stage.run(
-                    StageContext(
-                        command.recipe,
-                        work,
-                        state.parents,
-                        tracker,
-                        command.recipe.seed,
-                        checkpoints,
+        checkpoints = _checkpoints(stage, command, state, work / METRICS_FILE)
+        # Closed after publishing: a tracker that does not answer holds no model back.
+        with _mirror(stage, command, checkpoints) as mirror:
+            try:
+                with Tracker(work, stage.name, headline=stage.headline, mirror=mirror) as tracker:
+                    result = stage.run(
+                        StageContext(
+                            command.recipe,
+                            work,
+                            state.parents,
+                            tracker,
+                            command.recipe.seed,
+                            checkpoints,
+                        )
                     )
-                )
-        except BaseException:
-            _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS_FILE}")
-            raise
-        manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
-        artifact = publish(work, command.run_dir / stage.name, manifest)
-    forget(command.run_dir, stage.name)
-    _note_dependencies(stage, command)
-    tell(f"{stage.name:<9}done in {clock(manifest.wall_seconds)} → {artifact.path}")
+            except BaseException:
+                _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS_FILE}")
+                raise
+            manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
+            artifact = publish(work, command.run_dir / stage.name, manifest)
+            forget(command.run_dir, stage.name)
+            _note_dependencies(stage, command)
+            _tell_done(stage, artifact)
+    return artifact
+
+
+def _tell_done(stage: Stage, artifact: Artifact) -> None:
+    took = clock(artifact.manifest.wall_seconds)
+    tell(f"{stage.name:<9}done in {took} → {artifact.path}")
     if (line := standstill(stage.name, curve_of(artifact.path))) is not None:
         tell(f"{stage.name:<9}{line}")
-    return artifact
 
 
 def _manifest(
@@ -161,22 +170,25 @@ def _checkpoints(stage: Stage, command: Command, state: State, curve: Path) -> C
     )
 
 
-def _tracker(
-    stage: Stage, command: Command, work: Path, checkpoints: Checkpoints | None
-) -> Tracker:
+@contextmanager
+def _mirror(
+    stage: Stage, command: Command, checkpoints: Checkpoints | None
+) -> Iterator[WandbMirror | None]:
     tracking = command.recipe.tracking
-    mirror = None
-    if tracking.wandb != "off":
-        mirror = WandbMirror(
-            command.run_dir,
-            group=command.run_dir.name,
-            stage=stage.name,
-            project=tracking.project,
-            mode=tracking.wandb,
-            config=command.recipe.model_dump(mode="json"),
-            run_id=None if checkpoints is None else checkpoints.attempt,
-        )
-    return Tracker(work, stage.name, headline=stage.headline, mirror=mirror)
+    if tracking.wandb == "off":
+        yield None
+        return
+    mirror = WandbMirror(
+        command.run_dir,
+        group=command.run_dir.name,
+        stage=stage.name,
+        project=tracking.project,
+        mode=tracking.wandb,
+        config=command.recipe.model_dump(mode="json"),
+        run_id=None if checkpoints is None else checkpoints.attempt,
+    )
+    with closing(mirror):
+        yield mirror
 
 
 def _note_dependencies(stage: Stage, command: Command) -> None:

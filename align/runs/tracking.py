@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-import netrc
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TextIO
+from typing import Any, Self, TextIO
 
-from align.messages import json_text, one_line, tell
+from align.messages import json_text, one_line
+from align.runs.mirror import WandbMirror
 
 METRICS_FILE = "metrics.jsonl"
 PLAIN_SECONDS, PLAIN_FRACTION, PLAIN_MINUTE = 5.0, 0.1, 60.0
@@ -34,13 +34,13 @@ def silence_telemetry() -> None:
 
 
 class Tracker:
-    """Write metrics of one stage; nothing that happens to a mirror reaches the stage.
+    """Write metrics of one stage.
 
     Args:
         folder: where metrics.jsonl is written.
         stage: name shown in the terminal.
         headline: metric keys shown live.
-        mirror: a `WandbMirror` or None.
+        mirror: gets what is logged; whoever made it closes it, once the artifact is published.
     """
 
     def __init__(
@@ -74,8 +74,6 @@ class Tracker:
     def close(self) -> None:
         self._progress.close()
         self._file.close()
-        if self._mirror is not None:
-            self._mirror.close()
 
     def __enter__(self) -> Self:
         return self
@@ -166,101 +164,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-# ---------------------------------------------------------------------------- wandb
-
-
-class WandbMirror:
-    """A copy of the metrics in wandb: online when logged in, otherwise offline.
-
-    wandb starts with the first metrics, so that a bad data file is told without waiting for it.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        group: str,
-        stage: str,
-        project: str,
-        mode: Literal["auto", "offline"],
-        config: dict[str, Any],
-        run_id: str | None = None,
-    ) -> None:
-        """`run_id` names the run in wandb; one that is there already goes on."""
-        self._folder, self._group, self._stage = folder, group, stage
-        self._project, self._mode, self._config = project, mode, config
-        self._run_id = run_id
-        self._run: Any = None
-        self._stopped = False
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._guarded(lambda: self._started().log(dict(metrics), step=step))
-
-    def close(self) -> None:
-        if self._run is not None:
-            self._guarded(lambda: self._run.finish())
-        self._stopped = True
-
-    def _started(self) -> Any:
-        if self._run is None:
-            import wandb
-
-            online = self._mode == "auto" and logged_in()
-            self._run = wandb.init(
-                project=self._project,
-                group=self._group,
-                job_type=self._stage,
-                name=f"{self._group}-{self._stage}",
-                dir=str(self._folder),
-                mode="online" if online else "offline",
-                config=self._config,
-                id=self._run_id,
-                # Offline, wandb refuses to resume; its two folders then share one id.
-                resume="allow" if online and self._run_id is not None else None,
-                settings=wandb.Settings(
-                    console="off",
-                    disable_git=True,
-                    disable_code=True,
-                    x_disable_meta=True,
-                    x_disable_stats=True,
-                    x_disable_machine_info=True,
-                    silent=True,
-                ),
-            )
-        return self._run
-
-    def _guarded(self, action: Callable[[], Any]) -> None:
-        """Do something with wandb; on the first failure of any kind, say so and stop mirroring.
-
-        The one place of this project that catches every exception. wandb runs a service process,
-        files and perhaps a network; when one of them fails, its calls raise into the training loop
-        and would end hours of work whose metrics are safe in metrics.jsonl.
-        """
-        if self._stopped:
-            return
-        try:
-            action()
-        except Exception as error:
-            self._stopped = True
-            reason = one_line((str(error).splitlines() or [""])[0])
-            tell(
-                f"warning: wandb stopped ({type(error).__name__}: {reason}); metrics.jsonl goes "
-                "on; tracking.wandb=off switches wandb off",
-                error=True,
-            )
-
-
-def logged_in() -> bool:
-    """Tell whether wandb has a key, without importing it. WANDB_MODE still has the last word."""
-    mode = os.environ.get("WANDB_MODE")
-    if mode:
-        return mode == "online"
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from align.runs.tracking import Tracker, read_metrics
-from tests.align.runs.test_tracking import Broken
+from tests.align.runs.test_mirror import Stand
 from tests.stages.world import LORA, World, weights
 
 STEPS = 4
@@ -124,7 +124,7 @@ def test_a_full_disk_while_saving_exits_75_and_the_earlier_checkpoint_serves(wor
 
 
 def test_the_same_wandb_run_goes_on(world, attempt, monkeypatch):
-    wandb, runs = Broken(fail_at=0), []
+    wandb, runs = Stand(), []
     begin = wandb.init
     monkeypatch.setattr(wandb, "init", lambda **kwargs: runs.append(kwargs) or begin(**kwargs))
     monkeypatch.setitem(sys.modules, "wandb", wandb)
