@@ -17,9 +17,25 @@ class ModelSource(Section):
     """Weights with their tokenizer."""
 
     path: str
-    """A local folder, or a hub name together with `revision`."""
+    """A local folder or GGUF file, or a hub name together with `revision`. GGUF weights are
+    dequantised: they train and are saved as those of a folder."""
     revision: str | None = None
     """Commit or tag on the hub. A hub name without one would not name the same weights twice."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights lie on this machine."""
+        return Path(self.path).is_dir() or self.is_file
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a local GGUF file holds all of the model."""
+        return self.path.endswith(".gguf") and Path(self.path).is_file()
+
+    @property
+    def witness(self) -> Path:
+        """The local file that make watches for another model."""
+        return Path(self.path) if self.path.endswith(".gguf") else Path(self.path) / "config.json"
 
 
 class ModelConfig(ModelSource):

@@ -24,7 +24,7 @@ from align.data import chat
 from align.data.templates import give_template
 from align.errors import ConfigError
 from align.models.forward import ScoreHead, last_token_scores
-from align.models.pretrained import Path_, load_weights, naming, refuse_unread
+from align.models.pretrained import Path_, load_weights, naming, refuse_unread, source
 
 Task = Literal["causal", "reward"]
 HEAD = "score"
@@ -80,7 +80,7 @@ def read_tokenizer(
     """
     with naming(path, revision):
         tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=revision, trust_remote_code=False, padding_side="left"
+            **source(path), revision=revision, trust_remote_code=False, padding_side="left"
         )
     given = give_template(tokenizer, chat_template)
     stops = {tokenizer.eos_token_id, chat.stop_id(tokenizer)}

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from transformers import GgufConfig
 
 from align.errors import ConfigError
 
@@ -22,6 +25,18 @@ Path_ = str | os.PathLike[str]
 BROKEN = (SafetensorError, StrictDataclassError)
 """Raised for weights cut short or never fetched (Git LFS), and for values in config.json of another
 type."""
+GGUF = ".gguf"
+"""The end of a path that names one file of weights, configuration and tokenizer (llama.cpp)."""
+TORN_GGUF = (struct.error, IndexError, KeyError)
+"""Raised where such a file ends too early, or lacks what every model has."""
+
+
+def source(path: Path_) -> dict[str, Any]:
+    """What `from_pretrained` takes of a path: a folder or a hub name, or a GGUF file in one."""
+    named = PurePath(path)
+    if named.suffix != GGUF:
+        return {"pretrained_model_name_or_path": os.fspath(path)}
+    return {"pretrained_model_name_or_path": str(named.parent), "gguf_file": named.name}
 
 
 def load_weights(
@@ -33,9 +48,12 @@ def load_weights(
     **settings: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """Load a model; return it with what transformers says of the loading, for `refuse_unread`."""
+    given = source(path)
+    if "gguf_file" in given:
+        settings["quantization_config"] = GgufConfig(dequantize=True)
     with naming(path, revision):
         model, info = auto_class.from_pretrained(
-            path,
+            **given,
             revision=revision,
             dtype=dtype,
             trust_remote_code=False,
@@ -69,16 +87,17 @@ def refuse_unread(path: Path_, info: Mapping[str, Any], *, new: str = "") -> Non
 @contextlib.contextmanager
 def naming(path: Path_, revision: str | None) -> Iterator[None]:
     """Say which model could not be loaded."""
+    torn = TORN_GGUF if "gguf_file" in source(path) else ()
     try:
         with quiet():
             yield
-    except (OSError, ValueError, *BROKEN) as error:
+    except (OSError, ValueError, *BROKEN, *torn) as error:
         at = f" at revision {revision}" if revision else ""
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             "cannot load a model from {path!r}{at}: {reason}; give a folder that holds "
-            "config.json, model.safetensors and a tokenizer, or a hub name with its "
-            "revision",
+            "config.json, model.safetensors and a tokenizer, a GGUF file, or a hub name "
+            "with its revision",
             path=os.fspath(path),
             at=at,
             reason=reason,

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.data.templates import ending_at_stop
 from align.models.load import merge, stop_ids
-from align.models.pretrained import quiet
+from align.models.pretrained import GGUF, quiet
 from align.runs.artifacts import safetensors_faults
 
 
@@ -26,9 +26,9 @@ class Base(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The hub name, or the folder by a path that holds from everywhere on this machine."""
-        folder = Path(self.path)
-        return str(folder.resolve()) if folder.is_dir() else self.path
+        """The hub name, or the folder (or GGUF file) by a path that holds from everywhere here."""
+        local = Path(self.path)
+        return str(local.resolve()) if local.exists() else self.path
 
 
 def save(
@@ -82,6 +82,23 @@ def _card(base: Base, *, reward: bool) -> str:
     if base.is_sft:
         name = f"the SFT model of its run, adapter merged: {name}"
     task, extra = ("SequenceClassification", ", num_labels=1") if reward else ("CausalLM", "")
+    load = [
+        f"from peft import AutoPeftModelFor{task}",
+        "from transformers import AutoTokenizer",
+        "",
+        f'model = AutoPeftModelFor{task}.from_pretrained("path/to/adapter"{extra})',
+    ]
+    if base.path.endswith(GGUF):  # which PEFT cannot open by itself
+        folder, file = Path(base.place).parent, Path(base.path).name
+        load = [
+            "from peft import PeftModel",
+            f"from transformers import AutoModelFor{task}, AutoTokenizer",
+            "",
+            f"model = AutoModelFor{task}.from_pretrained(",
+            f'    "{folder}", gguf_file="{file}", dtype="float32"{extra}',
+            ")",
+            'model = PeftModel.from_pretrained(model, "path/to/adapter")',
+        ]
     lines = [
         *head,
         "---",
@@ -92,14 +109,13 @@ def _card(base: Base, *, reward: bool) -> str:
         "the adapter merged; it needs no PEFT.",
         "",
         "```python",
-        f"from peft import AutoPeftModelFor{task}",
-        "from transformers import AutoTokenizer",
-        "",
-        f'model = AutoPeftModelFor{task}.from_pretrained("path/to/adapter"{extra})',
+        *load,
         'tokenizer = AutoTokenizer.from_pretrained("path/to/adapter")',
         "```",
     ]
-    if not on_hub:
+    if base.path.endswith(GGUF):
+        lines += ["", "The base is that file with its weights dequantised to float32."]
+    elif not on_hub:
         lines += [
             "",
             "The base is found by that path, from any folder. On another machine, or once it was "

@@ -137,10 +137,10 @@ def model_identity(name: str, model: ModelSource, cache: HashCache) -> str:
     """Return the content hash of a local model, or the name of a pinned one on the hub."""
     if model.revision is not None:
         return model.path
-    if not Path(model.path).is_dir():
+    if not model.is_local:
         raise ConfigError(
-            "{name}.path={path}: no such folder; give a local model, or a hub name "
-            "together with {name}.revision",
+            "{name}.path={path}: no such folder or GGUF file; give a local model, or a hub "
+            "name together with {name}.revision",
             name=name,
             path=model.path,
         )
@@ -219,7 +219,7 @@ def write_dependencies(
     files = [recipe_path, *local, *(ROOT / name for name in code)]
     files += filter(None, [recipe.model.template_file])
     models = (recipe.model, *stage.models(recipe).values())
-    files += [Path(model.path) / "config.json" for model in models if model.revision is None]
+    files += [model.witness for model in models if model.revision is None]
     target = _escape(manifest)
     names = list(dict.fromkeys(_escape(path) for path in files))
     wanted = str(recipe_path).replace("$", "$$")

@@ -25,8 +25,9 @@ twice within five seconds."""
 
 
 def silence_telemetry() -> None:
-    """Switch off usage reports of the hub, TRL and wandb; call before any of them is imported."""
+    """Switch off usage reports of the hub, TRL and wandb, and libraries' bars; call it first."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # TRL asks this one too
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' bars: a stage has a progress of its own
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     os.environ["WANDB_SILENT"] = "true"

@@ -29,7 +29,7 @@ from align.errors import ConfigError
 from align.maths.timeline import Sequences
 from align.models.forward import policy_forward
 from align.models.load import HEAD
-from align.models.pretrained import Path_, naming
+from align.models.pretrained import Path_, naming, source
 from align.models.upcast import in_float32
 from align.sampling.decoding import decoding_for
 from align.sampling.sampler import Sample, collate, evaluating
@@ -161,7 +161,9 @@ def _check_positions(
 
 def _read_config(path: Path_, revision: str | None) -> PreTrainedConfig:
     with naming(path, revision):
-        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(
+            **source(path), revision=revision, trust_remote_code=False
+        )
 
 
 def read_positions(path: Path_, *, revision: str | None = None) -> int | None:

@@ -192,13 +192,14 @@ def _model(recipe: Recipe) -> Finding:
     path, revision = recipe.model.path, recipe.model.revision
     if revision is not None:
         return Finding("ok", f"model.path={path} at {revision}: on the hub, not asked for here")
-    if not (Path(path) / "config.json").is_file():
+    if not recipe.model.witness.is_file():
         return Finding(
             "fault",
-            f"model.path={path}: no model there; give a folder with config.json, or a hub name "
-            "together with model.revision",
+            f"model.path={path}: no model there; give a folder with config.json, a GGUF file, or "
+            "a hub name together with model.revision",
         )
-    size = sum(file.stat().st_size for file in Path(path).glob("*.safetensors"))
+    weights = [Path(path)] if recipe.model.is_file else Path(path).glob("*.safetensors")
+    size = sum(file.stat().st_size for file in weights)
     if not size:
         return Finding("fault", f"model.path={path}: has no weights as .safetensors")
     return Finding("ok", f"model.path={path}: weights of {size / 2**20:,.1f} MiB")

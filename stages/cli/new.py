@@ -18,7 +18,7 @@ from typing import Any, cast
 import typer
 from pydantic import ValidationError
 
-from align.config import RUN_NAME, DataSource, Recipe
+from align.config import RUN_NAME, DataSource, ModelSource, Recipe
 from align.config.yaml_lines import parse_yaml
 from align.data import formats, prompt_key
 from align.data.files import READABLE, read_rows
@@ -88,7 +88,7 @@ def _asked(language: Language, given: Options) -> tuple[Language, Options]:
         language = _ask("language", language, language, _language)
     base = given.base or _ask("base", language, _embedded("base"), str)
     given = replace(given, base=base)
-    if given.revision is None and not Path(base).is_dir():
+    if given.revision is None and not Path(base).exists():
         given = replace(given, revision=_ask("revision", language, None, str))
     for key in FILES:
         if getattr(given, key) is None:
@@ -213,6 +213,8 @@ def _share_prompts(given: dict[str, str]) -> bool:
 
 def _check_base(base: str, revision: str | None) -> None:
     folder = Path(base)
+    if ModelSource(path=base).is_file:
+        return
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ConfigError(
@@ -221,7 +223,8 @@ def _check_base(base: str, revision: str | None) -> None:
             )
     elif revision is None:
         raise ConfigError(
-            "base={base}: no such folder; give a local model, or a hub name with --revision COMMIT",
+            "base={base}: no such folder or GGUF file; give a local model, or a hub name with "
+            "--revision COMMIT",
             base=base,
         )
 
@@ -229,7 +232,7 @@ def _check_base(base: str, revision: str | None) -> None:
 def _weights(base: str) -> int:
     """Bytes of a local model's weights; one on the hub counts as large."""
     folder = Path(base)
-    if not folder.is_dir():
+    if not folder.is_dir():  # a GGUF file is small on the disk only
         return LARGE
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 

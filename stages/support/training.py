@@ -243,7 +243,7 @@ class TrainingSetup:
         return {
             "kind": "full" if self.lora is None else "adapter",
             "base_model": path_hash(Path(self.path), HashCache())
-            if Path(self.path).is_dir()
+            if Path(self.path).exists()
             else f"{self.path}@{self.revision}",
             "tokenizer_hash": chat.tokenizer_hash(self.tokenizer),
             "template_hash": chat.template_hash(self.tokenizer),

@@ -153,7 +153,7 @@ def test_few_rows_are_repeated_and_many_are_passed_once(folder):
         (["taken"], 2, "error: taken.yaml: exists already and is kept; give another NAME"),
         (["taken.yaml"], 2, "error: taken.yaml: exists already and is kept; give another NAME"),
         (["a/b"], 2, "error: NAME=a/b: names the recipe and its run directory"),
-        (["x", "--base", "some/model"], 2, "error: base=some/model: no such folder; give a local"),
+        (["x", "--base", "some/model"], 2, "error: base=some/model: no such folder or GGUF file"),
         (["x", "--base", "."], 2, "error: base=.: has no config.json; give a folder"),
         (["x", "--preferences", "no.csv"], 3, "error: preferences=no.csv: no such file; give a"),
         (["x", "--preferences", "empty.csv"], 3, "error: empty.csv: no rows; put at least one"),
