@@ -15,11 +15,11 @@ from typing import Any
 
 import jinja2
 
-from align.messages import visible
-from align.report import facts, frontier, pictures, signs, templates, text
+from align.messages import language, say, visible
+from align.report import facts, frontier, pictures, sentences, signs, templates, text
 from align.report.alarms import stage_alarms
 from align.report.curves import StageCurves, stage_curves
-from align.report.verdict import LEAST_PROMPTS, TOLERATED, listed_in_full, verdict
+from align.report.verdict import listed_in_full, verdict
 
 FOLDER = Path(templates.__file__).parent
 
@@ -59,10 +59,13 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         "md": text.markdown,
         "number": text.number,
         "interval": text.interval,
+        "whole": text.whole,
+        "breakable": text.breakable,
         "policy": text.name,
         "scores": facts.scores,
         "outline": signs.outline,
     }
+    environment.globals |= {"say": say, "language": language()}
     return environment
 
 
@@ -78,46 +81,60 @@ def _context(
     judged = verdict(dict(summary))
     forests = [pictures.overview(policies, judge), pictures.families(policies, judge)]
     card_picture = None if card is None else pictures.reward_accuracy(card)
-    shown = [*forests, *([card_picture] if card_picture else [])]
+    drawn = [*forests, *([card_picture] if card_picture else [])]
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
-    style += signs.rules(picture.row_height for picture in shown)
-    return {
+    style += signs.rules(picture.row_height for picture in drawn)
+    seed = summary["provenance"]["seed"]
+    parts: dict[str, Any] = {
+        "panels": frontier.panels(summary),
+        "alarms": [found for stage in metrics if (found := stage_alarms(stage, metrics[stage]))],
+        "stages": _curves(metrics),
+        "showcase": facts.showcase(samples, count=showcase, seed=seed),
+    }
+    anchors = {"panels": "distance", "stages": "training", "showcase": "answers"}
+    shown = {anchors.get(part, part): found for part, found in parts.items()}
+    return parts | {
         "style": style,
         "style_hash": base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         "summary": summary,
-        "judge": judge,
+        "titles": sentences.titles(shown, len(parts["showcase"])),
+        "said": _said(summary, judge, len(forests[1].rows)),
         "verdict": judged,
         "all_costs": listed_in_full(judged),
-        "tolerated": TOLERATED,
-        "least_prompts": LEAST_PROMPTS,
         "overview": forests[0],
         "families": forests[1],
         "tables": facts.numbers(summary),
-        "family_tables": [
-            (title, lines)
-            for title, key in FAMILY_TABLES
-            if (lines := facts.by_family(summary, key))
-        ],
-        "panels": frontier.panels(summary),
+        "family_tables": _family_tables(summary),
         "quantities": frontier.quantities(summary),
         "at_kl": frontier.rows(summary),
         "words": frontier.words(summary),
         "card": card,
         "card_picture": card_picture,
-        "alarms": [
-            found for stage, rows in metrics.items() if (found := stage_alarms(stage, rows))
-        ],
-        "stages": _curves(metrics),
-        "showcase": facts.showcase(samples, count=showcase, seed=summary["provenance"]["seed"]),
         "provenance": facts.provenance(summary),
     }
 
 
-FAMILY_TABLES = (
-    ("Gold by family", "gold"),
-    ("Gold by family, difference to SFT", "gold_gain"),
-    ("Reward by family", "reward"),
-)
+def _said(summary: Mapping[str, Any], judge: str, rows: int) -> dict[str, Any]:
+    """The sentences around the numbers."""
+    found = summary["best_of_n"]
+    return {
+        "asked": sentences.asked(summary),
+        "overview": sentences.overview(summary, judge),
+        "parts": sentences.parts(judge, rows),
+        "best_of_n": sentences.best_of_n(found["drawn"]) if found else "",
+        "reward_model": sentences.reward_model(summary["reward_model"]),
+        "showcase": sentences.showcase(),
+        "glossary": sentences.glossary(summary["setup"]["bootstrap"]),
+    }
+
+
+def _family_tables(summary: Mapping[str, Any]) -> list[tuple[str, list[facts.Line]]]:
+    tables = (
+        (say("Gold by family"), "gold"),
+        (say("Gold by family, difference to SFT"), "gold_gain"),
+        (say("Reward by family"), "reward"),
+    )
+    return [(title, lines) for title, key in tables if (lines := facts.by_family(summary, key))]
 
 
 def _curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[StageCurves]:

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from align import messages
 from align.config.methods import METHODS
 from align.messages.visible import SHOWN_CHARACTERS
@@ -14,6 +16,8 @@ from align.messages.visible import SHOWN_CHARACTERS
 MINUS = "−"
 MISSING = "–"
 NAMES = {method.name: method.label for method in METHODS}
+
+_INTERVAL = re.compile(r"\[[^\[\]\n]{1,40}\]|\d %")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>&$:@])")
 
 
@@ -73,6 +77,16 @@ def markdown(text: str) -> str:
     line = visible(text).replace("\n", " ⏎ ")
     escaped = _MARKDOWN.sub(r"\\\1", line)
     return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def whole(text: str) -> str:
+    """Keep an interval, and a number and its %, on one line of a page."""
+    return _INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
+def breakable(text: str) -> Markup:
+    """The name of a metric, which a page may break after a slash or an underscore."""
+    return Markup(re.sub(r"(?<=[/_])", "<wbr>", str(escape(text))))
 
 
 def width(text: str) -> int:
