@@ -50,6 +50,10 @@ class CorruptArtifactError(UserError):
     exit_code = 5
 
 
+class UnlistedFileError(CorruptArtifactError):
+    """A file lies in a published folder that was not published there (exit 5)."""
+
+
 class RetryableError(UserError):
     """The disk is full or another fault that the same command may survive later (exit 75)."""
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align.messages import tell
-from align.runs.artifacts import remove_run
 from align.runs.command import command_line, read_command
+from align.runs.run_dir import remove_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

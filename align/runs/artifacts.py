@@ -9,25 +9,39 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import os
 import re
 import shutil
+import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from align.config import RUN_NAME, composed
-from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
+from align.errors import (
+    ConfigError,
+    CorruptArtifactError,
+    RetryableError,
+    UnlistedFileError,
+    UserError,
+)
 from align.runs.hashing import HashCache
-from align.runs.manifest import MANIFEST, FileRecord, Manifest, dump_manifest, load_manifest
+from align.runs.manifest import (
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    dump_manifest,
+    load_manifest,
+    reading,
+)
 
 WORK, OLD = ".tmp-", ".old-"
 DYING_SECONDS = 5.0
-RETRYABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENOMEM}
+RETRYABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
+}
 
 
 @dataclass(frozen=True)
@@ -46,86 +60,6 @@ class Artifact:
     def adapter(self) -> Path | None:
         """The LoRA adapter, where the stage trained one."""
         return self.path / "adapter" if self.manifest.kind == "adapter" else None
-
-
-# ---------------------------------------------------------------------------- run directory
-
-
-def open_run(runs_dir: Path, name: str) -> Path:
-    """Return the run directory, made if needed; refuse names and links that lead elsewhere."""
-    if not re.fullmatch(RUN_NAME, name):
-        raise ConfigError(
-            "run={name}: a run name is at most 64 letters, digits, `.`, `_`, `-`, and "
-            "starts with a letter or digit",
-            name=name,
-        )
-    path = runs_dir / composed(name)
-    if path.is_symlink():
-        raise ConfigError("{path}: is a symbolic link; give another run=NAME", path=path)
-    with retryable(f"{path}: cannot be made"):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@contextlib.contextmanager
-def lock(run_dir: Path) -> Iterator[None]:
-    """Hold a run directory; the kernel frees it when the process ends, however it ends."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with retryable(f"{run_dir}/.lock: cannot be opened"):
-        descriptor = os.open(run_dir / ".lock", flags, 0o644)
-    try:
-        _acquire(descriptor, run_dir)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        recover(run_dir)
-        yield
-    finally:
-        os.close(descriptor)  # a forked child that still has it open keeps the lock
-
-
-def remove_run(path: Path) -> bool:
-    """Remove a run directory that no process is using; tell whether there was anything in it.
-
-    Every command leaves its lock there: a folder without one was made by somebody else.
-    """
-    if not any(path.iterdir()):
-        path.rmdir()
-        return False
-    if not (path / ".lock").is_file():
-        raise ConfigError(
-            "{path}: no stage ever ran here, so it is not removed; give RUN=NAME", path=path
-        )
-    with lock(path), retryable(f"{path}: cannot be removed"):
-        shutil.rmtree(path)
-    return True
-
-
-def _acquire(descriptor: int, run_dir: Path) -> None:
-    """Take the lock; a holder that was just killed is given the moment its children need to end."""
-    patience = time.monotonic() + DYING_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            if _lives(pid) or time.monotonic() > patience:
-                raise UserError(
-                    "{run_dir}: in use by process {pid}; wait for it, or give another run=NAME",
-                    run_dir=run_dir,
-                    pid=pid or "unknown",
-                ) from None
-            time.sleep(0.05)
-
-
-def _lives(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):  # of another user; not written yet
-        pass
-    return True
 
 
 def recover(run_dir: Path) -> None:
@@ -235,13 +169,38 @@ def _refuse_link(target: Path) -> None:
 # ---------------------------------------------------------------------------- reading
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; a fault while looking is no answer."""
+    try:
+        with reading(path):
+            path.lstat()
+    except CorruptArtifactError:
+        return False
+    return True
+
+
 def read_artifact(path: Path, cache: HashCache | None = None) -> Artifact:
-    """Return a verified artifact; raise CorruptArtifactError naming the first file that differs.
+    """Return a verified artifact.
 
     Args:
         cache: answers for files unchanged since it hashed them; without it every byte is read.
+
+    Raises:
+        CorruptArtifactError: naming the first file that differs, also when all is read once more:
+            a remembered hash may be wrong, and a disk may read wrongly once.
+        UnlistedFileError: there is a file that was not published; those that were are whole.
+        RetryableError: something cannot be read, which says nothing about what is there.
     """
     cache = cache or HashCache()
+    try:
+        return _verified(path, cache, again=False)
+    except UnlistedFileError:
+        raise
+    except CorruptArtifactError:
+        return _verified(path, cache, again=True)
+
+
+def _verified(path: Path, cache: HashCache, *, again: bool) -> Artifact:
     manifest = load_manifest(path)
     for name, record in manifest.files.items():
         file = path / name
@@ -249,19 +208,40 @@ def read_artifact(path: Path, cache: HashCache | None = None) -> Artifact:
             raise CorruptArtifactError(
                 "{path}: files: {name} leads out of the folder", path=path / MANIFEST, name=name
             )
-        if not file.is_file():
-            raise CorruptArtifactError("{file}: missing", file=file)
-        size = file.stat().st_size
-        if size != record.size:
-            raise CorruptArtifactError(
-                "{file}: {size} bytes, {published} were published",
-                file=file,
-                size=size,
-                published=record.size,
-            )
-        if cache.file(file) != record.sha256:
-            raise CorruptArtifactError("{file}: altered since it was published", file=file)
+        with reading(file):
+            found = file.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                raise CorruptArtifactError("{file}: not a plain file", file=file)
+            if found.st_size != record.size:
+                raise CorruptArtifactError(
+                    "{file}: {size} bytes, {published} were published",
+                    file=file,
+                    size=found.st_size,
+                    published=record.size,
+                )
+            if cache.file(file, again=again) != record.sha256:
+                raise CorruptArtifactError("{file}: altered since it was published", file=file)
+    with reading(path):
+        for name in _names(path):
+            if name not in manifest.files and name != MANIFEST:
+                raise UnlistedFileError(
+                    "{file}: not published with the rest of {folder}, and a library might load "
+                    "it; move it out of there and run again",
+                    file=path / name,
+                    folder=path,
+                )
     return Artifact(path, manifest)
+
+
+def _names(folder: Path, below: str = "") -> Iterator[str]:
+    """Whatever is in a folder and is no folder itself, by its name from there."""
+    with os.scandir(folder / below) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = f"{below}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _names(folder, f"{name}/")
+            else:
+                yield name
 
 
 def quarantine(path: Path, reason: str, *, shelf: Path | None = None) -> Path:

@@ -88,10 +88,11 @@ class Checkpoints:
         made_from = fingerprint(self._inputs)
         try:
             known = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or torn
-            known = {}
-        if known.get("fingerprint") == made_from:
-            return str(known["name"])
+        except (FileNotFoundError, ValueError, RecursionError):  # none yet, or torn
+            known = None
+        match known:
+            case {"fingerprint": found, "name": str(name)} if found == made_from:
+                return name
         name = secrets.token_hex(4)
         place.write_text(json.dumps({"fingerprint": made_from, "name": name}), encoding="utf-8")
         return name

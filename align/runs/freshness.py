@@ -16,8 +16,8 @@ from typing import Any
 from align.config import DataSource, ModelSource, Recipe
 from align.config.section import suggest
 from align.config.sources import TEMPLATES
-from align.errors import ConfigError, CorruptArtifactError, DataError
-from align.runs.artifacts import Artifact, quarantine, read_artifact
+from align.errors import ConfigError, CorruptArtifactError, DataError, UnlistedFileError
+from align.runs.artifacts import Artifact, exists, quarantine, read_artifact
 from align.runs.contract import Stage
 from align.runs.hashing import HashCache, code_files, path_hash
 from align.runs.manifest import MANIFEST, changes, check_handoff, fingerprint, flatten
@@ -61,10 +61,12 @@ def examine(
     )
     inputs = stage_inputs(stage, recipe, parents, cache)
     target = run_dir / stage.name
-    if not target.is_dir():
+    if not exists(target):
         return State(inputs, parents, ("first run",), None)
     try:
         artifact = read_artifact(target, cache)
+    except UnlistedFileError:  # a whole artifact is not thrown away for a file beside it
+        raise
     except CorruptArtifactError as error:
         place = quarantine(target, str(error))
         return State(inputs, parents, (f"{error}; moved to {place}",), None)
@@ -76,7 +78,7 @@ def find_parent(name: str, recipe: Recipe, run_dir: Path, cache: HashCache) -> A
     """Return the verified artifact that a stage builds on, of this run or of another one."""
     given = recipe.parents.get(name)  # type: ignore[call-overload]
     place = Path(given) if given else run_dir / name
-    if not (place / MANIFEST).is_file():
+    if not exists(place / MANIFEST):
         raise ConfigError(
             "{place}: no {name} artifact here; run `make {name}` first, or give "
             "parents.{name}=FOLDER of another run",
@@ -85,6 +87,8 @@ def find_parent(name: str, recipe: Recipe, run_dir: Path, cache: HashCache) -> A
         )
     try:
         artifact = read_artifact(place, cache)
+    except UnlistedFileError:
+        raise
     except CorruptArtifactError as error:
         if given:
             raise CorruptArtifactError(

@@ -6,6 +6,7 @@ What a hash says must not depend on where or when it was computed, so paths neve
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -32,10 +33,11 @@ def file_hash(path: Path) -> str:
 
 
 class HashCache:
-    """Facts computed from files, kept until a file's size, time of change or inode differs.
+    """Facts computed from files, kept until a file's size, times of change or inode differ.
 
     An up-to-date check of a large run would otherwise read gigabytes. The cache is a convenience:
-    deleting it, or failing to write it, only costs time.
+    deleting it, or failing to write it, only costs time. Its own file carries a checksum: a wrong
+    hash in it would make good files look damaged.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -45,25 +47,32 @@ class HashCache:
         if path is not None:
             try:
                 known = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                known = {}
-            self._known = known if isinstance(known, dict) else {}
+            except (OSError, ValueError, RecursionError):
+                known = None
+            if isinstance(known, dict) and isinstance(facts := known.get("facts"), dict):
+                self._known = facts if known.get("checksum") == value_hash(facts) else {}
 
-    def file(self, path: Path) -> str:
-        """Return the sha256 of a file."""
-        return self.fact("sha256", path, file_hash)
+    def file(self, path: Path, *, again: bool = False) -> str:
+        """Return the sha256 of a file; `again`: read it whatever is known, and know that."""
+        return self.fact("sha256", path, file_hash, again=again)
 
-    def fact(self, kind: str, path: Path, compute: Callable[[Path], Any]) -> Any:
+    def fact(
+        self, kind: str, path: Path, compute: Callable[[Path], Any], *, again: bool = False
+    ) -> Any:
         """Return `compute(path)`, or what it returned for the same unchanged file."""
         stat = path.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        # The time of change of the inode too: a program can set the other one back.
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         key = f"{kind} {path.resolve()}"
         known = self._known.get(key)
-        if isinstance(known, list) and len(known) == 2 and known[0] == stamp:
+        if known is not None and known[0] == stamp and not again:
             return known[1]
         value = compute(path)
-        if time.time() - stat.st_mtime > SETTLED_SECONDS:
+        if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED_SECONDS:
             self._known[key] = [stamp, value]
+            self._changed = True
+        elif known is not None:
+            del self._known[key]
             self._changed = True
         return value
 
@@ -71,11 +80,13 @@ class HashCache:
         if self._path is None or not self._changed:
             return
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        content = {"facts": self._known, "checksum": value_hash(self._known)}
         try:
-            temporary.write_text(json.dumps(self._known), encoding="utf-8")
+            temporary.write_text(json.dumps(content), encoding="utf-8")
             temporary.replace(self._path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def folder_files(folder: Path) -> list[Path]:

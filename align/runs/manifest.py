@@ -6,14 +6,16 @@ verifies is complete, anything else does not exist.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from align.errors import ConfigError, CorruptArtifactError
+from align.errors import ConfigError, CorruptArtifactError, RetryableError
 from align.messages import json_text
 from align.runs.hashing import value_hash
 
@@ -144,29 +146,43 @@ def dump_manifest(manifest: Manifest) -> str:
     return json_text(content | {"checksum": value_hash(content)}, indent=2)
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell apart what is not there, which is damage, from what cannot be read, which may pass."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorruptArtifactError("{path}: missing", path=path) from None
+    except OSError as error:
+        raise RetryableError(
+            "{path}: cannot be read ({reason}); nothing was moved: put that right and run again",
+            path=path,
+            reason=error.strerror,
+        ) from error
+
+
 def load_manifest(folder: Path) -> Manifest:
     """Read a manifest; its files are verified by `align.runs.artifacts.read_artifact`."""
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_bytes())
+        with reading(path):
+            content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
             raise CorruptArtifactError("{path}: not a manifest", path=path)
         checksum = content.pop("checksum", None)
         if checksum != value_hash(content):
             raise CorruptArtifactError("{path}: altered since it was published", path=path)
         return Manifest.model_validate(content)
-    except ValueError as error:
-        if not isinstance(error, ValidationError):
-            raise CorruptArtifactError(
-                "{path}: not a manifest ({error})", path=path, error=error
-            ) from None
+    except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "JSON"
         raise CorruptArtifactError(
             "{path}: {field}: {reason}", path=path, field=field, reason=first["msg"]
         ) from None
-    except OSError as error:
-        raise CorruptArtifactError("{path}: {reason}", path=path, reason=error.strerror) from None
+    except (ValueError, RecursionError) as error:
+        raise CorruptArtifactError(
+            "{path}: not a manifest ({error})", path=path, error=error
+        ) from None
 
 
 def check_handoff(parents: dict[str, Manifest], places: dict[str, Path]) -> None:

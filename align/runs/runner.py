@@ -19,21 +19,23 @@ from typing import Any
 from align.config import Recipe
 from align.errors import ConfigError
 from align.messages import tell
-from align.runs.artifacts import (
-    Artifact,
-    lock,
-    publish,
-    read_artifact,
-    workspace,
-)
+from align.runs.artifacts import Artifact, publish, workspace
 from align.runs.checkpoints import Checkpoints, forget
 from align.runs.command import Command, command_line, read_command, take
 from align.runs.contract import Stage, StageContext, StageResult
-from align.runs.freshness import ROOT, State, examine, library_versions, write_dependencies
+from align.runs.freshness import (
+    ROOT,
+    State,
+    examine,
+    find_parent,
+    library_versions,
+    write_dependencies,
+)
 from align.runs.hashing import HashCache
 from align.runs.manifest import Handoff, Manifest, how_to_keep
 from align.runs.mirror import WandbMirror
 from align.runs.movement import curve_of, standstill
+from align.runs.run_dir import lock
 from align.runs.signals import STOP
 from align.runs.threads import set_threads
 from align.runs.tracking import METRICS_FILE, Tracker, clock, silence_telemetry
@@ -97,8 +99,8 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
     silence_telemetry()
     set_threads(command.recipe.model.threads)
     start = time.monotonic()
-    for parent in state.parents.values():
-        read_artifact(parent.path)  # every byte, now that it is about to be used
+    for name in state.parents:  # every byte, now that it is about to be used
+        find_parent(name, command.recipe, command.run_dir, HashCache())
     if command.force:
         forget(command.run_dir, stage.name)
     with workspace(command.run_dir / stage.name) as work:

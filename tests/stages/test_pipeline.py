@@ -11,7 +11,8 @@ import time
 import pytest
 
 from align.config.recipe import load_recipe
-from align.runs.artifacts import lock, read_artifact
+from align.runs.artifacts import read_artifact
+from align.runs.run_dir import lock
 from stages.pipeline import needed
 from tests.stages.whole_chain import CHAIN, HEAVY, RECIPE, ROOT, call
 

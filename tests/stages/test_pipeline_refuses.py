@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from align.runs.artifacts import lock
 from align.runs.manifest import dump_manifest, load_manifest
+from align.runs.run_dir import lock
 from tests.stages.whole_chain import HEAVY, call, lay_out, write_rows
 
 NEW = "run=new"

@@ -11,8 +11,6 @@ from align.config import Recipe
 from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
 from align.runs import artifacts
 from align.runs.artifacts import (
-    lock,
-    open_run,
     publish,
     quarantine,
     read_artifact,
@@ -21,6 +19,7 @@ from align.runs.artifacts import (
     workspace,
 )
 from align.runs.manifest import Manifest
+from align.runs.run_dir import lock, open_run
 
 
 def make(run, text="weights", stage="sft"):
@@ -204,7 +203,7 @@ def test_a_run_in_use_is_refused_naming_the_process(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     code = (
-        "import sys, time, pathlib; from align.runs.artifacts import lock\n"
+        "import sys, time, pathlib; from align.runs.run_dir import lock\n"
         "with lock(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
@@ -220,7 +219,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
 
 def test_the_lock_waits_for_the_children_of_a_killed_holder_to_end(tmp_path):
     code = (
-        "import os, signal, sys, time, pathlib; from align.runs.artifacts import lock\n"
+        "import os, signal, sys, time, pathlib; from align.runs.run_dir import lock\n"
         "with lock(pathlib.Path(sys.argv[1])):\n"
         "    if os.fork() == 0: time.sleep(0.3); os._exit(0)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"

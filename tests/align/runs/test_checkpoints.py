@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -10,6 +11,7 @@ import torch
 from align.errors import RetryableError
 from align.runs.checkpoints import Checkpoints, Saved, forget
 from align.runs.signals import Stop, Stopped
+from tests.align.runs.faulty_reads import FaultyReads
 
 INPUTS = {"seed": 0, "ppo.kl_coef": 0.05, "model.threads": 2}
 
@@ -80,6 +82,22 @@ def test_a_damaged_one_is_put_aside_with_its_reason_and_the_one_before_is_used(
     assert second == "ppo      resumes at 5/28 from a checkpoint"
     assert "ppo-step-10-1: " in (tmp_path / "quarantine" / "reasons.txt").read_text()
     assert folders(tmp_path) == ["ppo-step-5"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_put_aside(made, tmp_path):
+    for step in (5, 10):
+        made().save(step, state(step))
+    place, checkpoints = tmp_path / ".checkpoints" / "ppo", made()
+    with FaultyReads(place).injected() as all_of_them:
+        assert checkpoints.latest(28).values == state(10).values
+    for number in range(1, len(all_of_them.calls) + 1):
+        with (
+            contextlib.suppress(RetryableError, OSError),
+            FaultyReads(place, number, errno.EIO).injected(),
+        ):
+            assert checkpoints.latest(28).values == state(10).values
+    assert len(all_of_them.calls) > 10
+    assert folders(tmp_path) == ["ppo-step-10", "ppo-step-5"]
 
 
 def test_with_all_of_them_damaged_the_stage_starts_anew(made, tmp_path):
@@ -166,8 +184,15 @@ def test_an_attempt_keeps_its_name_until_it_is_another_one(made, tmp_path):
     assert names[0] == names[1]
     assert len(set(names)) == 3
     assert all(len(name) == 8 and name.isalnum() for name in names)
-    (tmp_path / ".checkpoints" / "ppo" / "attempt.json").write_text('{"finger')
-    assert made(INPUTS | {"seed": 1}).attempt not in names
+
+
+@pytest.mark.parametrize("content", ['{"finger', "[]", "3", '{"fingerprint": "x"}', "\x00", ""])
+def test_a_torn_name_of_an_attempt_begins_a_new_one(made, tmp_path, content):
+    before = made().attempt
+    (tmp_path / ".checkpoints" / "ppo" / "attempt.json").write_text(content)
+    after = made().attempt
+    assert after != before
+    assert made().attempt == after
 
 
 def test_what_a_killed_process_left_half_written_is_cleared(made, tmp_path):

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from align.runs import hashing
 from align.runs.hashing import HashCache, code_files, file_hash, folder_files, path_hash, value_hash
 
 LONG_AGO = time.time() - 60
@@ -31,7 +32,13 @@ def test_a_folder_hashes_by_names_and_contents_not_by_its_place(tmp_path):
     assert [p.name for p in folder_files(tmp_path / "one")] == ["w"]
 
 
-def test_the_cache_answers_until_a_file_changes(tmp_path):
+@pytest.fixture
+def settled(monkeypatch):
+    """Files are remembered at once: a time of change cannot be set back."""
+    monkeypatch.setattr(hashing, "SETTLED_SECONDS", -1.0)
+
+
+def test_the_cache_answers_until_a_file_changes(tmp_path, settled):
     path = old(tmp_path / "a", "one")
     cache = HashCache(tmp_path / "cache.json")
     assert cache.fact("sha256", path, lambda _: "computed") == "computed"
@@ -42,6 +49,36 @@ def test_the_cache_answers_until_a_file_changes(tmp_path):
     assert again.file(path) == file_hash(path)
 
 
+def test_a_file_of_the_same_size_and_date_with_other_bytes_is_read_again(tmp_path, settled):
+    path = old(tmp_path / "a", "one")
+    cache = HashCache()
+    before = cache.file(path)
+    time.sleep(0.02)  # more than a tick of the file system's clock
+    old(path, "two")
+    assert cache.file(path) == file_hash(path) != before
+
+
+def test_what_is_asked_again_is_read_and_then_known(tmp_path, settled):
+    path = old(tmp_path / "a", "one")
+    cache = HashCache(tmp_path / "cache.json")
+    cache.fact("sha256", path, lambda _: "wrong")
+    assert cache.file(path) == "wrong"
+    assert cache.file(path, again=True) == file_hash(path)
+    assert cache.file(path) == file_hash(path)
+
+
+def test_a_wrong_digit_in_the_cache_makes_it_forget_everything(tmp_path, settled):
+    path, place = old(tmp_path / "a", "one"), tmp_path / "cache.json"
+    cache = HashCache(place)
+    cache.file(path)
+    cache.save()
+    right = file_hash(path)
+    wrong = right.replace(right[0], "0" if right[0] != "0" else "1")
+    assert right in place.read_text()
+    place.write_text(place.read_text().replace(right, wrong))
+    assert HashCache(place).file(path) == right
+
+
 def test_a_file_changed_just_now_is_not_remembered(tmp_path):
     path = tmp_path / "a"
     path.write_text("one")
@@ -49,9 +86,15 @@ def test_a_file_changed_just_now_is_not_remembered(tmp_path):
     cache.file(path)
     cache.save()
     assert not (tmp_path / "cache.json").exists()
+    old(tmp_path / "b", "copied with its date, just now")
+    cache.file(tmp_path / "b")
+    cache.save()
+    assert not (tmp_path / "cache.json").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "\x00", '{"sha256 x": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", "\x00", '{"sha256 x": 3}', "[" * 9999, '{"facts": []}']
+)
 def test_a_damaged_cache_only_costs_time(tmp_path, content):
     (tmp_path / "cache.json").write_text(content)
     path = old(tmp_path / "a", "one")

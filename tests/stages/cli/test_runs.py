@@ -5,8 +5,9 @@ from datetime import datetime
 
 import pytest
 
-from align.runs.artifacts import open_run, publish, workspace
+from align.runs.artifacts import publish, workspace
 from align.runs.manifest import MANIFEST, Manifest
+from align.runs.run_dir import open_run
 from stages.command import main
 
 EVENING = datetime(2023, 11, 14, 22, 13).timestamp()
