@@ -32,6 +32,7 @@ from align.runs.run_dir import lock
 from align.runs.runner import check, make
 from align.runs.threads import set_threads
 from align.runs.tracking import clock, silence_telemetry
+from align.scoring.checks import load_checked_prompts
 from stages import evaluate, report, reward, rlhf, sft
 
 _BY_NAME = {
@@ -44,8 +45,8 @@ LOADERS: dict[str, Callable[[DataSource], list[Any]]] = {
     "instructions": load_instructions,
     "preferences": load_preferences,
     "preferences_heldout": load_preferences,
-    "prompts": load_prompts,
-    "evaluation": load_prompts,
+    "prompts": load_checked_prompts,
+    "evaluation": load_checked_prompts,
 }
 PR_SET_PDEATHSIG = 1
 

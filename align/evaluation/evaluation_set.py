@@ -19,8 +19,9 @@ from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
 from align.messages import tell
+from align.scoring.checks import check_checks
 from align.scoring.reward_model import Conversation, RewardModel
-from align.scoring.rules import check_checks, judge
+from align.scoring.rules import judge
 
 KL_ANSWERS = 512
 """Answers whose KL is measured, if there are that many: whole distributions need few of them."""

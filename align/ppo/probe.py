@@ -21,7 +21,8 @@ from align.ppo.roles import Roles
 from align.ppo.samplers import SAMPLING_BATCH
 from align.ppo.train import score
 from align.sampling.sampler import ModelSampler, collate_prompts
-from align.scoring.rules import check_checks, judge
+from align.scoring.checks import check_checks
+from align.scoring.rules import judge
 
 LARGEST_SHARE = 10
 """At most one prompt in so many is held back."""

@@ -18,12 +18,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from align.data.rows import Prompt
-from align.errors import DataError
+from align.scoring import patterns
 
 Check = Mapping[str, Any]
 
 STYLE_SHARE = 0.5
+LONGEST_NUMBER = 100
+"""Digits; a longer one is no answer, and Python reads 4300 at most."""
 
 REFUSAL = re.compile(
     r"can(?:no|')t (?:help|explain|assist|do that)|won't help|not (?:going to|gonna) help"
@@ -102,12 +103,12 @@ def _excludes(text: str, check: Check) -> bool:
 
 
 def _regex(text: str, check: Check) -> bool:
-    return re.search(check["pattern"], text) is not None
+    return patterns.found(check["pattern"], text)
 
 
 def _number(text: str, check: Check) -> bool:
     """The answer stands in the text, and no number that is neither it nor given in the prompt."""
-    found = [int(n) for n in re.findall(r"\d+", text)]
+    found = [int(n) if len(n) < LONGEST_NUMBER else None for n in re.findall(r"\d+", text)]
     given = list(check.get("given", []))
     return bool(found) and found[-1] == check["answer"] and set(found) <= {*given, check["answer"]}
 
@@ -122,8 +123,9 @@ def _members(text: str, check: Check) -> float:
 
 def _names(entry: str, value: str) -> bool:
     """Whether a list entry is the value, perhaps with words before or a Korean ending behind."""
-    last = entry.split()[-1]
-    return value in entry.split() or (not value.isascii() and last.startswith(value))
+    words = entry.split()
+    ending = bool(words) and not value.isascii() and words[-1].startswith(value)
+    return value in words or ending
 
 
 def _first_named(text: str, check: Check) -> bool:
@@ -138,7 +140,7 @@ def _first_named(text: str, check: Check) -> bool:
 def _json(text: str, check: Check) -> float:
     try:
         parsed = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets without end
         return 0.0
     if not isinstance(parsed, dict) or set(parsed) - set(check["values"]):
         return 0.0
@@ -191,61 +193,3 @@ KINDS: dict[str, Callable[[str, Check], float | bool]] = {
     "answers": lambda text, _: REFUSAL.search(text) is None,
     "admits_unknown": lambda text, _: UNKNOWN.search(text) is not None,
 }
-NEEDS: dict[str, dict[str, type]] = {
-    "contains_any": {"values": list},
-    "contains_all": {"values": list},
-    "excludes": {"values": list},
-    "regex": {"pattern": str},
-    "number": {"answer": int},
-    "members": {"values": list, "count": int},
-    "first_named": {"answer": str, "other": str},
-    "json": {"values": dict},
-    "polite": {"language": str},
-    "concise": {"max_chars": int},
-    "language": {"language": str},
-}
-"""What a kind of check needs beside `kind`; the others need nothing."""
-
-
-TYPE_NAMES = {list: "a list", dict: "a mapping", str: "a text", int: "a whole number"}
-
-
-def require_usable(checks: Sequence[Check]) -> None:
-    """Refuse checks that `judge` could not use on some response.
-
-    Raises:
-        ValueError: what is missing, of another type, or empty.
-    """
-    if not any(check.get("core") for check in checks):
-        raise ValueError("at least one must be core; add `core: true`")
-    for check in checks:
-        kind = check.get("kind")
-        if kind not in KINDS:
-            raise ValueError(f"kind={kind!r} is no check; choose one of {', '.join(sorted(KINDS))}")
-        for name, expected in NEEDS.get(kind, {}).items():
-            value: Any = check.get(name)
-            if not isinstance(value, expected) or (not value and name != "answer"):
-                raise ValueError(f"{kind}: {name}={value!r} should be {TYPE_NAMES[expected]}")
-            if isinstance(value, list) and not all(isinstance(text, str) for text in value):
-                raise ValueError(f"{kind}: {name}={value!r} should hold texts; put them in quotes")
-        if not float(check.get("weight", 1.0)) > 0:
-            raise ValueError(f"{kind}: weight={check['weight']!r} should be above 0")
-        if kind == "regex":
-            try:
-                re.compile(check["pattern"])
-            except re.error as error:
-                raise ValueError(f"pattern={check['pattern']!r}: {error}; correct it") from error
-
-
-def check_checks(prompt: Prompt) -> None:
-    """Refuse checks that the judge cannot use, before any model is asked."""
-    if not prompt.checks:
-        return
-    try:
-        require_usable(prompt.checks)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            "{where}: checks: {error}; data/README.md lists the kinds of checks",
-            where=prompt.where,
-            error=error,
-        ) from error

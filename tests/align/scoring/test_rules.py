@@ -1,11 +1,10 @@
 """The rule judge gives the grades that a person would give by hand."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from align.scoring.rules import STYLE_SHARE, grade, judge, require_usable
+from align.scoring.rules import STYLE_SHARE, grade, judge
 
 TINY = Path(__file__).parents[3] / "data" / "tiny"
 
@@ -161,33 +160,3 @@ def test_language_is_told_by_the_share_of_hangul():
     assert grade("영어로 'apple'입니다.", {"kind": "language", "language": "ko"}) == 1
     assert grade("It is an apple.", {"kind": "language", "language": "ko"}) == 0
     assert grade("12.", {"kind": "language", "language": "en"}) == 1
-
-
-@pytest.mark.parametrize(
-    ("check", "told"),
-    [
-        ({"kind": "number"}, "number: answer=None should be a whole number"),
-        ({"kind": "first_named", "answer": "cat"}, "first_named: other=None should be a text"),
-        ({"kind": "json", "values": {}}, r"json: values=\{\} should be a mapping"),
-        ({"kind": "contains_all", "values": []}, r"contains_all: values=\[\] should be a list"),
-        ({"kind": "contains_any", "values": [5]}, r"values=\[5\] should hold texts"),
-        ({"kind": "concise", "max_chars": 0}, "concise: max_chars=0 should be a whole number"),
-        ({"kind": "regex", "pattern": "("}, r"pattern='\(': missing \)"),
-        ({"kind": "refuses", "weight": 0}, "refuses: weight=0 should be above 0"),
-        ({"kind": "concize"}, "kind='concize' is no check; choose one of"),
-    ],
-)
-def test_checks_that_some_response_would_break_on_are_refused_beforehand(check, told):
-    with pytest.raises(ValueError, match=told):
-        require_usable([{"kind": "refuses", "core": True}, check])
-
-
-def test_checks_need_a_core():
-    with pytest.raises(ValueError, match="at least one must be core"):
-        require_usable([{"kind": "refuses"}])
-
-
-def test_the_checks_of_the_embedded_world_are_usable():
-    rows = (TINY / "evaluation.test.jsonl").read_text("utf-8").splitlines()
-    for row in rows:
-        require_usable(json.loads(row)["checks"])

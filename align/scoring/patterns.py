@@ -1,0 +1,74 @@
+"""A user's regular expression on a text that a model wrote, for a bounded time.
+
+Python's `re` walks back: `(a+)+$` takes years on thirty letters. Nothing but a timer ends it, and
+the timer counts this process's own computing, so that a busy machine changes no grade.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+SECONDS = 0.5
+"""Of computing, for one search; a pattern without a repeat inside a repeat takes under a
+millisecond."""
+LONGEST = 1000
+"""Characters of a pattern."""
+_PROBE_LENGTH = 40
+
+
+class _OutOfTimeError(Exception):
+    pass
+
+
+def found(pattern: str, text: str) -> bool:
+    """Whether the pattern is found; False where the search would take longer than SECONDS.
+
+    On the main thread only, which is where Python lets a timer end something.
+    """
+    with contextlib.suppress(_OutOfTimeError), _limited():
+        return re.search(pattern, text) is not None
+    return False
+
+
+@functools.lru_cache(maxsize=4096)
+def fault(pattern: str) -> str | None:
+    """What is wrong with a pattern, tried on short texts of its own letters; None if nothing is."""
+    if len(pattern) > LONGEST:
+        return f"{len(pattern)} characters, at most {LONGEST} are read; shorten it"
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, OverflowError) as error:
+        return f"{error}; correct it"
+    except RecursionError:
+        return "nested too deeply; correct it"
+    letters = dict.fromkeys([*re.sub(r"[\\^$.|?*+(){}\[\]]", "", pattern)[:20], *"a1 가"])
+    for letter in letters:
+        for end in ("", "!", "\x00"):
+            try:
+                with _limited():
+                    compiled.search(letter * _PROBE_LENGTH + end)
+            except _OutOfTimeError:
+                return (
+                    f"takes more than {SECONDS:g} s on {_PROBE_LENGTH} times {letter!r}; "
+                    "write no repeat inside a repeat"
+                )
+    return None
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _OutOfTimeError
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
