@@ -26,6 +26,7 @@ from align.errors import (
     UnlistedFileError,
     UserError,
 )
+from align.runs.finite import check_files
 from align.runs.hashing import HashCache
 from align.runs.manifest import (
     MANIFEST,
@@ -118,9 +119,17 @@ def workspace(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def publish(work: Path, target: Path, manifest: Manifest) -> Artifact:
-    """Make `work` the artifact at `target` by one rename; the manifest is the last file written."""
+def publish(work: Path, target: Path, manifest: Manifest, *, step: int | None = None) -> Artifact:
+    """Make `work` the artifact at `target` by one rename; the manifest is the last file written.
+
+    Args:
+        step: how far the stage is, to say when a tensor that is not finite became so.
+
+    Raises:
+        DivergedError: a tensor in a file of `work` is not finite.
+    """
     _refuse_link(target)
+    check_files(work, what=manifest.stage, step=step)
     with retryable(f"{target}: cannot be published"):
         manifest = manifest.model_copy(update={"files": _seal(work)})
         (work / MANIFEST).write_text(dump_manifest(manifest), encoding="utf-8")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from align.errors import CorruptArtifactError
+from align.errors import CorruptArtifactError, DivergedError
 from align.messages import tell
 from align.runs.artifacts import (
     WORK,
@@ -30,6 +30,7 @@ from align.runs.artifacts import (
     safetensors_faults,
     workspace,
 )
+from align.runs.finite import check_files
 from align.runs.manifest import Manifest, changes, fingerprint
 from align.runs.signals import Stop
 
@@ -116,6 +117,12 @@ class Checkpoints:
                 for _, useless in self._present():
                     self._remove(useless)
                 return None
+            try:
+                check_files(path, what=path.name, step=step)
+            except DivergedError as error:
+                place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
+                self._say(f"{error}; moved to {place}")
+                continue
             return self._read(path, f"resumes at {step}/{total} from a checkpoint")
         return None
 
@@ -158,7 +165,7 @@ class Checkpoints:
                 config={},
                 seed=self._inputs["seed"],
             )
-            publish(work, target, manifest)
+            publish(work, target, manifest, step=step)
         for _, path in self._present()[KEPT:]:
             self._remove(path)
 

@@ -123,7 +123,8 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
                 _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS_FILE}")
                 raise
             manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
-            artifact = publish(work, command.run_dir / stage.name, manifest)
+            target, curve = command.run_dir / stage.name, curve_of(work)
+            artifact = publish(work, target, manifest, step=curve[-1]["step"] if curve else None)
             forget(command.run_dir, stage.name)
             _note_dependencies(stage, command)
             _tell_done(stage, artifact)

@@ -26,6 +26,7 @@ from align.models.forward import trunk_of
 from align.models.pretrained import quiet
 from align.models.shared_prefix import can_share, shared_prefixes
 from align.runs.contract import StageContext
+from align.runs.finite import check_tensors
 from stages.support.training import TrainingSetup
 
 Check = Callable[[Mapping[str, float]], None]
@@ -192,5 +193,8 @@ def fit(
     callback = TrackerCallback(setup.context, setup.section_name, check_start)
     trainer.add_callback(callback)
     trainer.train()
+    weights: Any = trainer.model
+    step = trainer.state.global_step
+    check_tensors(weights.named_parameters(), what=setup.section_name, step=step)
     shutil.rmtree(str(trainer.args.output_dir), ignore_errors=True)  # TRL's working folder
     return callback.latest
