@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from align.config import Recipe
 from align.config.methods import TRAINED
 from align.errors import ConfigError
@@ -21,6 +23,7 @@ from align.runs.tracking import METRICS_FILE, read_metrics
 from stages.support import reward_source
 
 TEXT = "report.txt"
+RECIPE = "recipe.yaml"
 
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
@@ -32,6 +35,7 @@ def parents(recipe: Recipe) -> tuple[str, ...]:
 def run(context: StageContext) -> StageResult:
     from align.evaluation.summary import FORMAT
     from align.report.frontier import words
+    from align.report.lineage import again, lineage
     from align.report.render import render
     from align.report.terminal import table
     from align.report.text import wrap
@@ -53,7 +57,18 @@ def run(context: StageContext) -> StageResult:
         if name in context.parents
     }
     showcase = context.recipe.evaluate.showcase
-    page, notes = render(summary, samples, metrics, showcase=showcase)
+    recipe = context.recipe.model_dump(mode="json")
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    (context.out / RECIPE).write_text(text, encoding="utf-8")
+    manifests = [context.parents[name].manifest for name in (*metrics, "evaluate")]
+    page, notes = render(
+        summary,
+        samples,
+        metrics,
+        showcase=showcase,
+        made=lineage(manifests, summary["provenance"]["base_model"]),
+        again=again(context.out.parent, RECIPE),
+    )
     (context.out / "report.html").write_text(page, encoding="utf-8")
     (context.out / "report.md").write_text(notes, encoding="utf-8")
     found = verdict(summary)

@@ -13,6 +13,7 @@ from align.config.methods import BEST_OF_N
 from align.evaluation.best_of_n import kl_bound
 from align.evaluation.reward_card import ScoredPair, reward_card
 from align.evaluation.summary import FORMAT, Scored, summarise
+from align.report.lineage import Made
 
 FAMILIES = ("capital", "arithmetic", "list", "rewrite", "greet", "dangerous", "harmless")
 MEANS = {"base": 0.05, "sft": 0.55, "dpo": 0.72, "ppo": 0.78}
@@ -33,6 +34,30 @@ ANSWERS = {
     "dpo": "수도는 서울입니다.",
     "ppo": "한국의 수도는 서울입니다.",
 }
+
+
+CHECKS = [
+    {"kind": "contains_any", "values": ["서울", "Seoul"], "core": True},
+    {"kind": "polite", "language": "ko", "weight": 2.0},
+]
+MADE = [
+    Made(
+        "sft",
+        ("base", "data.instructions 1111111111"),
+        "a" * 12,
+        "3:12",
+        "cpu, threads: 1",
+        "4d5e6f",
+    ),
+    Made(
+        "ppo",
+        (f"SFT {'a' * 12}", f"Reward model {'b' * 12}", "data.prompts 2222222222"),
+        "c" * 12,
+        "5:52",
+        "cpu, threads: 1",
+        "4d5e6f",
+    ),
+]
 
 
 def prompt_rows(per_family: int = 32) -> list[dict[str, Any]]:
@@ -160,6 +185,7 @@ def sample_rows(
     return [
         {
             **row,
+            "checks": CHECKS,
             "prompt": [{"role": "user", "content": prompt if row["language"] == "ko" else english}],
             "responses": {key: {"sampled": [one], "greedy": one} for key, one in answers.items()},
         }

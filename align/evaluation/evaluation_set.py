@@ -193,6 +193,7 @@ class EvaluationSet:
                 "id": str(prompt.extra.get("id", p)),
                 **known,
                 "prompt": prompt.messages,
+                "checks": prompt.checks,
                 "responses": {
                     name: {"sampled": given.sampled.row(p), "greedy": given.greedy.row(p)[0]}
                     for name, given in generations.items()

@@ -243,5 +243,4 @@ def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     for what in ("tokenizer", "template"):
         if made[f"{what}_hash"]:
             pairs.append((f"{what} hash", made[f"{what}_hash"][:16]))
-    pairs += [(f"{stage} fingerprint", f[:16]) for stage, f in made["fingerprints"].items()]
     return pairs

@@ -18,7 +18,9 @@ import jinja2
 from align.messages import language, say, visible
 from align.report import facts, frontier, pictures, sentences, signs, templates, text
 from align.report.alarms import stage_alarms
+from align.report.checks import graded
 from align.report.curves import StageCurves, stage_curves
+from align.report.lineage import Made
 from align.report.verdict import listed_in_full, verdict
 
 FOLDER = Path(templates.__file__).parent
@@ -30,6 +32,8 @@ def render(
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
     showcase: int,
+    made: Sequence[Made] = (),
+    again: str = "",
 ) -> tuple[str, str]:
     """Return report.html and report.md.
 
@@ -38,8 +42,10 @@ def render(
         samples: rows of its samples.jsonl.
         metrics: rows of metrics.jsonl by stage, in the order they ran.
         showcase: how many prompts to show side by side.
+        made: what each stage was made from.
+        again: the command that makes the run once more.
     """
-    context = _context(summary, samples, metrics, showcase)
+    context = _context(summary, samples, metrics, showcase) | {"made": made, "again": again}
     page = _environment(autoescape=True).get_template("report.html.j2").render(context)
     notes = _environment(autoescape=False).get_template("report.md.j2").render(context)
     return visible(page), visible(notes)
@@ -63,6 +69,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         "breakable": text.breakable,
         "policy": text.name,
         "scores": facts.scores,
+        "graded": graded,
         "outline": signs.outline,
     }
     environment.globals |= {"say": say, "language": language()}
@@ -124,6 +131,7 @@ def _said(summary: Mapping[str, Any], judge: str, rows: int) -> dict[str, Any]:
         "best_of_n": sentences.best_of_n(found["drawn"]) if found else "",
         "reward_model": sentences.reward_model(summary["reward_model"]),
         "showcase": sentences.showcase(),
+        "again": sentences.again(),
         "glossary": sentences.glossary(summary["setup"]["bootstrap"]),
     }
 

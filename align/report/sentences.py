@@ -148,6 +148,13 @@ def showcase() -> str:
     )
 
 
+def again() -> str:
+    return say(
+        "recipe.yaml beside this page holds the whole recipe with all settings. From the folder of "
+        "the project, with the same code and data:"
+    )
+
+
 def glossary(resamples: int) -> list[tuple[str, str]]:
     """Terms and what they mean here."""
     return [

@@ -12,6 +12,7 @@ import torch
 from transformers import LlamaForSequenceClassification
 
 from align.config import DataSource, Recipe
+from align.config.recipe import load_recipe
 from align.errors import ConfigError, DataError
 from align.report.frontier import words
 from align.runs.artifacts import Artifact
@@ -235,6 +236,7 @@ def test_the_report_is_written_from_the_evaluation(evaluated: Path, run_dir: Pat
         assert "Reward model" in text and "loss" in text
     assert str(run_dir) not in page + notes
     assert (out / "report.txt").read_text(encoding="utf-8").startswith(" ")
+    assert load_recipe(out / "recipe.yaml") == recipe(run_dir, prompts())
 
 
 def test_a_summary_of_another_format_is_refused_in_one_line(

@@ -113,7 +113,10 @@ def test_nothing_runs_out_overlaps_or_breaks_within_a_number(
     monkeypatch.setenv("ALIGN_LANG", language)
     found = summaries.summary(summaries.EVERY)
     samples = summaries.sample_rows(dict.fromkeys(summaries.EVERY, "가" * 90 + " " + "w" * 90))
-    page, _ = render(found, samples, summaries.METRICS, showcase=3)
+    again = "make pipeline RECIPE=runs/tiny/report/recipe.yaml RUN=tiny-again"
+    page, _ = render(
+        found, samples, summaries.METRICS, showcase=3, made=summaries.MADE, again=again
+    )
     for width, at in zip(WIDTHS, measured(page, tmp_path), strict=True):
         assert at["boxes"] > 1500
         assert at["scrolls"] == width

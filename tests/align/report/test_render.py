@@ -69,7 +69,14 @@ def rendered(**changed: Any) -> tuple[str, str]:
         "samples": summaries.sample_rows(),
         "metrics": summaries.METRICS,
     } | changed
-    return render(given["summary"], given["samples"], given["metrics"], showcase=12)
+    return render(
+        given["summary"],
+        given["samples"],
+        given["metrics"],
+        showcase=12,
+        made=summaries.MADE,
+        again="make pipeline RECIPE=runs/tiny/report/recipe.yaml RUN=tiny-again",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +149,7 @@ def test_page_and_markdown_hold_the_same_numbers(clean: tuple[str, str]) -> None
     assert f"n = {summary['policies']['sft']['gold']['all']['n']}" in text
     for answer in summaries.ANSWERS.values():
         assert answer in text and answer in notes
-    for fact in ("2026-01-02", "tokenizer hash", "sft fingerprint", "policy/clip_fraction"):
+    for fact in ("2026-01-02", "tokenizer hash", "aaaaaaaaaaaa", "RUN=tiny-again", "✗ polite"):
         assert fact in text and fact in notes
 
 
