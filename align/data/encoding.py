@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -22,8 +22,11 @@ from align.data.rendering import (
     control_tokens,
     vocabulary_key,
 )
+from align.errors import ConfigError
 
 Ids = list[int]
+HIEROGLYPHS = tuple(map(chr, range(0x13000, 0x13010)))
+"""Instead of WRITTEN, where a normaliser drops that."""
 
 
 def encode_text(
@@ -41,15 +44,17 @@ def encode_text(
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return _encode_pieces(tokenizer, rendered)
+    key = (tokenizer, vocabulary_key(tokenizer), chat_template(tokenizer))
     if not taken_out and not continues:
-        return tokenizer.encode(text, add_special_tokens=False, verbose=False)
-    names = _names(tokenizer, vocabulary_key(tokenizer), chat_template(tokenizer))
-    control = control_tokens(tokenizer, answer=False)
+        ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        if not _looks_closer(*key) or _as_written(tokenizer, text, ids):
+            return ids
+    mark = next(each for each in _marks(*key) if each not in text)
+    names, control = _names(*key, mark), control_tokens(tokenizer, answer=False)
     if control is not None:
         text = control.sub(lambda match: names[match.group()], text)
     text = PLACEHOLDER.sub(lambda match: literals[int(match.group(1))], text)
-    twin = _twin(tokenizer, vocabulary_key(tokenizer), chat_template(tokenizer), continues)
-    return list(twin.encode(text, add_special_tokens=False).ids)
+    return list(_twin(*key, mark, continues).encode(text, add_special_tokens=False).ids)
 
 
 def _encode_pieces(tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> Ids:
@@ -65,23 +70,92 @@ def _encode_pieces(tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> Id
 
 
 @functools.lru_cache(maxsize=8)
-def _names(
+def _looks_closer(tokenizer: PreTrainedTokenizerBase, vocabulary: Hashable, template: str) -> bool:
+    """Whether a text may become a control token that does not hold it, letter for letter.
+
+    A normaliser may write `＜/s＞` or `</S>` as `</s>`; an added token that is looked for in what
+    it wrote is found then, and so is a piece of the vocabulary.
+    """
+    names = _control_ids(tokenizer, vocabulary, template)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    pieces = state["model"]["vocab"]
+    known = {piece if isinstance(piece, str) else piece[0] for piece in pieces}
+    found = _after_normalising(state, names) or not known.isdisjoint(names)
+    return state["normalizer"] is not None and found
+
+
+def _after_normalising(state: dict[str, Any], names: Container[str]) -> bool:
+    """Whether any of these added tokens is looked for in the normalised text."""
+    return any(added["normalized"] and added["content"] in names for added in state["added_tokens"])
+
+
+def _as_written(tokenizer: PreTrainedTokenizerBase, text: str, ids: Ids) -> bool:
+    """Whether the ids hold the control tokens that the text holds, and no more."""
+    control = control_tokens(tokenizer, answer=False)
+    if control is None:
+        return True
+    known = _control_ids(tokenizer, vocabulary_key(tokenizer), chat_template(tokenizer))
+    unknown = tokenizer.unk_token_id  # stands for any character
+    written = [id_ for content in control.findall(text) if (id_ := known[content]) != unknown]
+    looked_for = set(known.values()) - {unknown}
+    return [id_ for id_ in ids if id_ in looked_for] == written
+
+
+@functools.lru_cache(maxsize=8)
+def _control_ids(
     tokenizer: PreTrainedTokenizerBase, _vocabulary: Hashable, _template: str
-) -> dict[str, str]:
-    """Another name for every control token, which no text holds."""
+) -> dict[str, int]:
+    """The id of every control token, by its content."""
     control = control_tokens(tokenizer, answer=False)
     added = {each.content: token for token, each in tokenizer.added_tokens_decoder.items()}
     special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
     return {
-        content: f"{WRITTEN}{token}{WRITTEN}"
+        content: token
         for content, token in (added | dict(special)).items()
         if control is not None and control.fullmatch(content)
     }
 
 
 @functools.lru_cache(maxsize=8)
+def _marks(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: Hashable, template: str
+) -> tuple[str, ...]:
+    """Characters to name control tokens with, which the tokenizer's normaliser leaves standing.
+
+    BERT's drops WRITTEN, and `5` would be what is left of a name; letters that nobody writes stay.
+    """
+    backend: Any = tokenizer.backend_tokenizer
+    names, state = _control_ids(tokenizer, vocabulary, template), json.loads(backend.to_str())
+    marks, normalise = (WRITTEN, *HIEROGLYPHS), backend.normalizer
+    if normalise is None or not _after_normalising(state, names):
+        return marks
+    left = len(normalise.normalize_str("7"))
+    kept = tuple(m for m in marks if len(normalise.normalize_str(f"{m}7{m}")) > left)
+    if not kept:
+        raise ConfigError(
+            "the tokenizer of {tokenizer!r} looks for control tokens in a text of which it keeps "
+            "few letters, so they cannot be told from what users write; use another one",
+            tokenizer=tokenizer.name_or_path,
+        )
+    return kept
+
+
+@functools.lru_cache(maxsize=8)
+def _names(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: Hashable, template: str, mark: str
+) -> dict[str, str]:
+    """Another name for every control token, which the text does not hold."""
+    known = _control_ids(tokenizer, vocabulary, template)
+    return {content: f"{mark}{id_}{mark}" for content, id_ in known.items()}
+
+
+@functools.lru_cache(maxsize=8)
 def _twin(
-    tokenizer: PreTrainedTokenizerBase, vocabulary: Hashable, template: str, continues: bool
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Hashable,
+    template: str,
+    mark: str,
+    continues: bool,
 ) -> Tokenizer:
     """The tokenizer with its control tokens renamed: by their own names they are plain text.
 
@@ -90,7 +164,7 @@ def _twin(
     backend: Any = tokenizer.backend_tokenizer
     state: dict[str, Any] = json.loads(backend.to_str())
     state |= {"padding": None, "truncation": None, "post_processor": None}
-    names, model = _names(tokenizer, vocabulary, template), state["model"]
+    names, model = _names(tokenizer, vocabulary, template, mark), state["model"]
     for added in state["added_tokens"]:
         added["content"] = names.get(added["content"], added["content"])
     if isinstance(model["vocab"], dict):
@@ -105,7 +179,7 @@ def _twin(
         state["normalizer"] = _unmarked(state["normalizer"])
         state["pre_tokenizer"] = _unmarked(state["pre_tokenizer"])
     twin = Tokenizer.from_str(json.dumps(state))
-    assert all(f"{WRITTEN}{twin.token_to_id(name)}{WRITTEN}" == name for name in names.values())
+    assert all(f"{mark}{twin.token_to_id(name)}{mark}" == name for name in names.values())
     return twin
 
 
