@@ -23,7 +23,7 @@ from typing import Any
 
 from align.config import DataSource, Recipe, methods
 from align.data import load_instructions, load_preferences, load_prompts
-from align.messages import tell
+from align.messages import clock, tell
 from align.runs.command import Command, command_line, exit_code_of, read_command
 from align.runs.contract import Stage
 from align.runs.freshness import State, local_path
@@ -31,7 +31,7 @@ from align.runs.preflight import check_sources
 from align.runs.run_dir import lock
 from align.runs.runner import check, make
 from align.runs.threads import set_threads
-from align.runs.tracking import clock, silence_telemetry
+from align.runs.tracking import silence_telemetry
 from align.scoring.checks import load_checked_prompts
 from stages import evaluate, report, reward, rlhf, sft
 

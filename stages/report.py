@@ -34,11 +34,11 @@ def parents(recipe: Recipe) -> tuple[str, ...]:
 
 def run(context: StageContext) -> StageResult:
     from align.evaluation.summary import FORMAT
+    from align.messages.columns import wrap
     from align.report.frontier import words
     from align.report.lineage import again, lineage
     from align.report.render import render
     from align.report.terminal import table
-    from align.report.text import wrap
     from align.report.verdict import verdict
 
     evaluation = context.parents["evaluate"].path

@@ -2,6 +2,22 @@
 
 from align.messages.language import Language, language
 from align.messages.say import filled, say
+from align.messages.steps import counted, step
 from align.messages.visible import json_text, one_line, tell, visible
+from align.messages.window import Window, clock, tell_amidst
 
-__all__ = ["Language", "filled", "json_text", "language", "one_line", "say", "tell", "visible"]
+__all__ = [
+    "Language",
+    "Window",
+    "clock",
+    "counted",
+    "filled",
+    "json_text",
+    "language",
+    "one_line",
+    "say",
+    "step",
+    "tell",
+    "tell_amidst",
+    "visible",
+]

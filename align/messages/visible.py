@@ -8,15 +8,24 @@ direction, a letter of no width, a line break that forges an `error:` line.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import unicodedata
 from pathlib import PurePath
 from typing import Any
 
+from align.messages.columns import fold, is_terminal, terminal_width
+
 SHOWN_CHARACTERS = 1200
 """Of one foreign text; what is longer is cut, and the cut is said."""
 
+COLOURS = (
+    (re.compile(r"(?:error|fault|오류)(?=:|  )"), "1;31"),
+    (re.compile(r"(?:warning|note|경고)(?=:|  )"), "33"),
+    (re.compile(r"[a-z]{2,8}(?= +(?:runs:|up to date|done in))"), "1"),
+)
+"""Labels of lines and their codes (ECMA-48, SGR)."""
 _ACTING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
     map(chr, (*range(0x180B, 0x1810), *range(0xE0100, 0xE01F0)))
@@ -64,9 +73,27 @@ def harmless(value: object) -> object:
 
 
 def tell(text: object, *, end: str = "\n", error: bool = False) -> None:
-    """Print lines for people: the one way to the terminal, apart from the progress line."""
+    """Print lines for people: the one way to the terminal, apart from the progress line.
+
+    On a terminal, lines are folded at its width and their labels coloured.
+    """
     stream = sys.stderr if error else sys.stdout
-    print(visible(str(text)), end=end, file=stream, flush=True)
+    shown = visible(str(text))
+    if is_terminal(stream):
+        columns = terminal_width(stream)
+        lines = (part for line in shown.split("\n") for part in fold(line, columns))
+        shown = "\n".join(map(coloured, lines))
+    print(shown, end=end, file=stream, flush=True)
+
+
+def coloured(line: str) -> str:
+    """A line with its label in colour: what failed red, what warns yellow, a stage bold."""
+    if os.environ.get("NO_COLOR"):
+        return line
+    for label, codes in COLOURS:
+        if (found := label.match(line)) is not None:
+            return f"\x1b[{codes}m{found.group()}\x1b[0m{line[found.end() :]}"
+    return line
 
 
 def json_text(value: Any, **settings: Any) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from align.report.text import interval, mean, name, nats, pad, width
+from align.messages.columns import pad, width
+from align.report.text import interval, mean, name, nats
 
 HEADER = ("", "gold [95 %]", "seen", "unseen", "greedy", "reward", "KL", "tokens", "stops", "wins")
 GAP = "  "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,27 +86,3 @@ def whole(text: str) -> str:
 def breakable(text: str) -> Markup:
     """The name of a metric, which a page may break after a slash or an underscore."""
     return Markup(re.sub(r"(?<=[/_])", "<wbr>", str(escape(text))))
-
-
-def width(text: str) -> int:
-    """Columns of a terminal: Hangul takes two, a combining mark none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def pad(text: str, columns: int, *, right: bool = False) -> str:
-    space = " " * max(0, columns - width(text))
-    return space + text if right else text + space
-
-
-def wrap(text: str, columns: int) -> list[str]:
-    """Break at spaces so that no line is wider than `columns`, unless one word is."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and width(lines[-1]) + 1 + width(word) <= columns:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines or [""]

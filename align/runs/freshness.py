@@ -24,7 +24,7 @@ from align.runs.manifest import MANIFEST, changes, check_handoff, fingerprint, f
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "trl", "peft")
-PLUMBING = ("align.errors", "align.config", "align.runs", "stages.pipeline")
+PLUMBING = ("align.errors", "align.messages", "align.config", "align.runs", "stages.pipeline")
 """Code that moves settings and files about but computes no result; the values it carries count."""
 SAVING = {"ppo": {"checkpoint_every"}}
 """Settings by section that decide when something is saved and change no result."""

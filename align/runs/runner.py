@@ -12,13 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
 from align.errors import ConfigError
-from align.messages import tell
+from align.messages import Window, clock, counted, say, step, tell
 from align.runs.artifacts import Artifact, publish, workspace
 from align.runs.checkpoints import Checkpoints, forget
 from align.runs.command import Command, command_line, read_command, take
@@ -38,7 +38,7 @@ from align.runs.movement import curve_of, standstill
 from align.runs.run_dir import lock
 from align.runs.signals import STOP
 from align.runs.threads import set_threads
-from align.runs.tracking import METRICS_FILE, Tracker, clock, silence_telemetry
+from align.runs.tracking import METRICS_FILE, Tracker, silence_telemetry
 
 
 def main(*stages: Stage, help_text: str | None = None, argv: Sequence[str] | None = None) -> int:
@@ -77,7 +77,8 @@ def bring_up_to_date(stage: Stage, command: Command) -> Artifact:
 def check(stage: Stage, command: Command) -> State:
     """Find out whether a stage must run, and say so in one line."""
     cache = HashCache(command.run_dir / ".hashes.json")
-    state = examine(stage, command.recipe, command.run_dir, cache, force=command.force)
+    with Window(stage.name), step(say("comparing with what is published")):
+        state = examine(stage, command.recipe, command.run_dir, cache, force=command.force)
     cache.save()
     if state.reasons:
         shown = state.reasons[:3]
@@ -98,8 +99,13 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
     """Run a stage in a private folder and publish what it left there."""
     silence_telemetry()
     set_threads(command.recipe.model.threads)
+    with Window(stage.name, stage.headline) as window:
+        return _made(stage, command, state, window)
+
+
+def _made(stage: Stage, command: Command, state: State, window: Window) -> Artifact:
     start = time.monotonic()
-    for name in state.parents:  # every byte, now that it is about to be used
+    for name in counted(state.parents, say("verifying earlier stages")):  # every byte, for use now
         find_parent(name, command.recipe, command.run_dir, HashCache())
     if command.force:
         forget(command.run_dir, stage.name)
@@ -108,7 +114,7 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
         # Closed after publishing: a tracker that does not answer holds no model back.
         with _mirror(stage, command, checkpoints) as mirror:
             try:
-                with Tracker(work, stage.name, headline=stage.headline, mirror=mirror) as tracker:
+                with Tracker(work, stage.name, mirror=mirror, window=window) as tracker:
                     result = stage.run(
                         StageContext(
                             command.recipe,
@@ -122,11 +128,14 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
             except BaseException:
                 _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS_FILE}")
                 raise
-            manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
-            target, curve = command.run_dir / stage.name, curve_of(work)
-            artifact = publish(work, target, manifest, step=curve[-1]["step"] if curve else None)
-            forget(command.run_dir, stage.name)
-            _note_dependencies(stage, command)
+            with step(say("publishing")):
+                manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
+                target, curve = command.run_dir / stage.name, curve_of(work)
+                artifact = publish(
+                    work, target, manifest, step=curve[-1]["step"] if curve else None
+                )
+                forget(command.run_dir, stage.name)
+                _note_dependencies(stage, command)
             _tell_done(stage, artifact)
     return artifact
 
@@ -190,8 +199,11 @@ def _mirror(
         config=command.recipe.model_dump(mode="json"),
         run_id=None if checkpoints is None else checkpoints.attempt,
     )
-    with closing(mirror):
+    try:
         yield mirror
+    finally:
+        with step(say("sending the rest to wandb")):
+            mirror.close()
 
 
 def _note_dependencies(stage: Stage, command: Command) -> None:

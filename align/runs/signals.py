@@ -7,11 +7,12 @@ started it. Signals within a second of the first are therefore the same request.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Iterator
 from types import FrameType
+
+from align.messages import say, tell_amidst
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_REQUEST_SECONDS = 1.0
@@ -76,8 +77,7 @@ class Stop:
             self._number, self._since = number, time.monotonic()
             if self._deferred:
                 name = signal.Signals(number).name
-                # Not print: the signal may have come in the middle of one.
-                os.write(2, f"{name}: saves after this step; again: stops at once\n".encode())
+                tell_amidst(say("{name}: saves after this step; again: stops at once", name=name))
                 return
         elif time.monotonic() - self._since < SAME_REQUEST_SECONDS:
             return

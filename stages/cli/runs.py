@@ -9,7 +9,8 @@ from align.config.methods import POLICIES, STAGES
 from align.config.section import suggest
 from align.errors import ConfigError, CorruptArtifactError
 from align.messages import tell
-from align.report.text import NAMES, number, pad, width
+from align.messages.columns import pad, width
+from align.report.text import NAMES, number
 from align.runs.manifest import MANIFEST, Manifest, load_manifest
 from stages.pipeline import show_table
 

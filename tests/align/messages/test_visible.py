@@ -14,7 +14,7 @@ from align.errors import ConfigError, DataError
 from align.messages import json_text, one_line, tell, visible
 from align.messages.visible import SHOWN_CHARACTERS
 from align.runs.command import exit_code_of
-from align.runs.tracking import Progress
+from align.runs.tracking import Tracker
 
 ROOT = Path(__file__).parents[3]
 ACTING = [chr(code) for code in (*range(0x0A), *range(0x0B, 0x20), 0x7F, *range(0x80, 0xA0))]
@@ -121,10 +121,9 @@ def test_the_terminal_gets_no_acting_character(capsys):
     assert capsys.readouterr().out == "answer ␛[2J⟨U+202E⟩\n"
 
 
-def test_a_note_beside_the_progress_is_one_line(capsys):
-    import sys
-
-    Progress("sft", (), sys.stdout).note("moved\nerror: \x1b[2J")
+def test_a_note_beside_the_progress_is_one_line(tmp_path, capsys):
+    with Tracker(tmp_path, "sft") as tracker:
+        tracker.note("moved\nerror: \x1b[2J")
     assert capsys.readouterr().out == "moved␊error: ␛[2J\n"
 
 

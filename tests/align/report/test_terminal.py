@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from align.messages.columns import width
 from align.report.terminal import table
-from align.report.text import width
 from tests import summaries
 
 

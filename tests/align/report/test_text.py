@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from align.report.text import interval, listing, markdown, number, pad, visible, width, wrap
+from align.report.text import interval, listing, markdown, number, visible
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,3 @@ def test_markdown_means_nothing_but_its_characters() -> None:
     assert markdown("a|b\n# c") == r"a\|b ⏎ \# c"
     assert markdown("<b>*x* & [y](z)") == r"&lt;b&gt;\*x\* &amp; \[y\]\(z\)"
     assert markdown("`code` https://x.y") == r"\`code\` https\://x\.y"
-
-
-def test_hangul_is_two_columns_wide() -> None:
-    assert width("한글 ab") == 7
-    assert pad("한글", 6) == "한글  " and pad("한글", 6, right=True) == "  한글"
-    assert wrap("가나다 라마 바사 abc", 9) == ["가나다", "라마 바사", "abc"]
-    assert wrap("", 9) == [""]

@@ -268,5 +268,5 @@ def test_on_a_terminal_it_asks_and_a_wrong_answer_is_asked_again(folder):
 def test_the_end_of_the_input_at_a_question_writes_nothing(folder):
     code, screen = converse(folder, ["new", "asked"], ["\x04"])
     assert code == 2, screen
-    assert "error: nothing was written: an answer is missing; give options" in screen
+    assert "nothing was written: an answer is missing; give options" in screen
     assert not list(folder.iterdir())
