@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from align.messages import say
+from align.messages import clock, say
 from align.report.text import name
 from align.runs.manifest import Manifest
-from align.runs.tracking import clock
 
 SHOWN = 12
 """Hexadecimal digits of a hash."""
