@@ -116,12 +116,16 @@ def test_the_engine_gets_plain_weights_with_the_adapter_folded_in(dtype):
 
 
 def test_an_engine_of_bfloat16_arithmetic_computes_in_bfloat16(vllm):
-    """Weights stay float32 for the trainer; P3: the gap is rounding, and PPO measures afresh."""
+    """Weights stay float32 for the trainer; P3: the gap is rounding, and PPO measures afresh.
+
+    In float32 the mean gap is 5e-7. A pass holds one row: some CPUs round a row by the width of
+    its batch, as much as the engine does; alone and measured afresh it starts at a ratio of 1.
+    """
     log, roles = Log(), tiny_roles.separate(compute_dtype=torch.bfloat16)
-    config = tiny_roles.config(iterations=1, sampler="vllm", importance_cap=2.0)
+    config = tiny_roles.config(iterations=1, sampler="vllm", importance_cap=2.0, micro_batch_size=1)
     ppo.train(roles, PROMPTS, config, tracker=log, seed=0)
     assert vllm.LLM.started[0].settings["dtype"] == "bfloat16"
-    assert 0 < log.rows[0]["ppo/sampler/gap_mean"] < 0.05
+    assert 1e-3 < log.rows[0]["ppo/sampler/gap_mean"] < 0.05
     assert log.rows[0]["ppo/start/ratio_gap_max"] < 1e-4
 
 
