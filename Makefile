@@ -45,17 +45,27 @@ inputs := .venv/.ready $(subst $(space),\ ,$(RECIPE)) $(if $(SET),FORCE)
 .NOTPARALLEL: # stages share the run directory's lock
 .PHONY: help setup pipeline test test-cpus mutants torture lint docs bench-ppo gpu-check clean FORCE
 
+##@ Begin
 help: ## show this list
 	@echo 'make TARGET [RECIPE=stages/recipes/tiny.yaml] [RUN=name] [SET="key=value …"]'
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^##@ One stage/ { system("$(PYTHON) align/config/methods.py") } \
+	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 } \
-	  /^pipeline:/ { system("$(PYTHON) align/config/methods.py") }' Makefile
+	@echo 'The same, with recipes written and explained: .venv/bin/align --help. Documentation: docs/index.md'
 
 setup: .venv/.ready ## make .venv with every library (TORCH_INDEX=URL of an index with CPU builds of torch)
 
-pipeline: .venv/.ready ## all stages below, in one process: the way to run a recipe
+pipeline: .venv/.ready ## all stages of a recipe: the way to run one
 	@$(py) -m stages.pipeline $(call quoted,$(RECIPE)) $(call quoted,run=$(RUN)) $(SET)
 
+clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
+	@test -x $(py) || { echo 'nothing was made here yet'; exit 0; }; \
+	  $(py) -m stages.clean $(call quoted,$(RECIPE)) $(call quoted,run=$(RUN)) $(SET)
+
+##@ One stage, and what it waits for
+
+##@ Develop
 test: .venv/.ready ## run the tests, two files at a time
 	@$(py) -m pytest -n 2 --dist loadfile
 
@@ -84,10 +94,6 @@ bench-ppo: .venv/.ready ## our PPO against TRL 1.12.0's (QUICK=1: minutes; THREA
 
 gpu-check: .venv/.ready ## the same on CUDA: tokens/s, MFU, memory, invariants (no GPU: says what is open)
 	@$(py) -m tests.benchmarks.gpu_check
-
-clean: ## remove the run directory runs/RUN (the libraries stay: rm -r .venv)
-	@test -x $(py) || { echo 'nothing was made here yet'; exit 0; }; \
-	  $(py) -m stages.clean $(call quoted,$(RECIPE)) $(call quoted,run=$(RUN)) $(SET)
 
 # ------------------------------------------------------------------------------------------ stages
 # Any other target is a stage's, or needs the name of the run, so the rules of this recipe are

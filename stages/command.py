@@ -18,6 +18,8 @@ import typer
 app = typer.Typer(
     name="align",
     help="SFT, reward model, PPO and DPO, and a report that says whether alignment worked.",
+    epilog="In order: align new mine · align doctor mine.yaml · align run mine.yaml · align show "
+    "mine. ALIGN_LANG=ko speaks Korean. Documentation: docs/index.md",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -211,7 +211,9 @@ def curve(title: str, unit: str, steps: Sequence[int], values: Sequence[float]) 
         for step, value in zip(steps_drawn, drawn, strict=True)
     ]
     zero = round(BOX * high / span, 2) if low < 0 < high else None
-    low_label, high_label, last_label = (_short(value) for value in (low, high, drawn[-1]))
+    low_label, high_label, last_label = (
+        _short(0.0 if abs(value) < span / 1000 else value) for value in (low, high, drawn[-1])
+    )
     ends = (steps[0], steps[-1])
     return Curve(title, unit, " ".join(points), low_label, high_label, last_label, ends, zero)
 

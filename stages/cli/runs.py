@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from align.config.methods import POLICIES, STAGES
 from align.config.section import suggest
 from align.errors import ConfigError, CorruptArtifactError
-from align.messages import tell
+from align.messages import say, tell
 from align.messages.columns import pad, width
 from align.report.text import NAMES, number
 from align.runs.manifest import MANIFEST, Manifest, load_manifest
@@ -19,7 +20,7 @@ HEADER = ("run", "last stage", "stages", "figures")
 
 
 def show(runs_dir: Path, name: str) -> int:
-    """Print table, verdict and the place of the report."""
+    """Print table and verdict, and where the things of the run lie."""
     folder = runs_dir / name
     if not _stages(folder):
         known = [path.name for path in _runs(runs_dir)]
@@ -33,7 +34,19 @@ def show(runs_dir: Path, name: str) -> int:
             done=", ".join(done),
         )
     show_table(folder)
+    for what, place in _places(folder, done):
+        tell(f"{what}: {place}")
     return 0
+
+
+def _places(folder: Path, done: Sequence[str]) -> list[tuple[str, Path]]:
+    """What to look at next, as far as it is there."""
+    models = [(NAMES.get(name, name), folder / name / "model") for name in done]
+    files = [
+        (say("all answers"), folder / "evaluate" / "samples.jsonl"),
+        (say("whole recipe"), folder / "report" / "recipe.yaml"),
+    ]
+    return [(what, place) for what, place in (*models, *files) if place.exists()]
 
 
 def list_runs(runs_dir: Path) -> int:

@@ -122,6 +122,11 @@ def test_the_run_is_listed_and_shown_as_it_ended(finished, monkeypatch, capsys):
     assert main(["runs"]) == 0
     assert re.search(r"^mine .* sft reward dpo ppo evaluate report", capsys.readouterr().out, re.M)
     assert main(["show", "mine"]) == 0
-    shown = capsys.readouterr().out
+    shown, report, places = capsys.readouterr().out.partition(
+        "report: runs/mine/report/report.html\n"
+    )
     assert "PPO" in shown
-    assert out.endswith(shown)
+    assert out.endswith(shown + report)
+    told = [line.rpartition(": ")[2] for line in places.splitlines()]
+    assert "runs/mine/ppo/model" in told and "runs/mine/report/recipe.yaml" in told
+    assert not [place for place in told if not (folder / place).exists()]

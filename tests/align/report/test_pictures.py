@@ -66,6 +66,8 @@ def test_a_curve_fills_its_box() -> None:
     assert drawn.points == "0.00,0.00 50.00,100.00 100.00,50.00"
     assert (drawn.low, drawn.high, drawn.last) == ("−1.00", "4.00", "1.50")
     assert drawn.zero == 80.0
+    near = curve("kl", "nats", [0, 1], [-1e-7, 1.5])
+    assert (near.low, near.high) == ("0.000", "1.50")
     assert curve("flat", "", [1, 2], [2.0, 2.0]).points == "0.00,0.00 100.00,0.00"
 
 

@@ -62,10 +62,13 @@ def test_a_damaged_manifest_is_said_and_hides_no_other_run(runs, capsys):
     assert "sft evaluate report" in told
 
 
-def test_a_run_is_shown_with_table_verdict_and_the_place_of_its_report(runs, capsys):
+def test_a_run_is_shown_with_table_verdict_and_where_its_things_lie(runs, capsys):
+    (runs / "done" / "sft" / "model").mkdir()
+    (runs / "done" / "evaluate" / "samples.jsonl").touch()
     assert main(["show", "done"]) == 0
     assert capsys.readouterr().out == (
         "the table\n\nAligned: 됐다.\nreport: runs/done/report/report.html\n"
+        "SFT: runs/done/sft/model\nall answers: runs/done/evaluate/samples.jsonl\n"
     )
 
 
