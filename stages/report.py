@@ -83,7 +83,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-STAGE = Stage(name="report", section="evaluate", parents=parents, run=run, text=TEXT)
+STAGE = Stage(name="report", section="evaluate", parents=parents, run=run, text=TEXT, in_words=True)
 
 if __name__ == "__main__":
     raise SystemExit(main(STAGE))

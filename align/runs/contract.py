@@ -64,6 +64,8 @@ class Stage:
     """Steps between checkpoints, for a stage that can be taken up again in the middle."""
     text: str | None = None
     """A text file of the artifact, printed when the stage was asked for by name."""
+    in_words: bool = False
+    """Whether the artifact is written in the reader's language, and so made again in another."""
     borrowed: tuple[str, ...] = ()
     """Single settings of other sections that the stage reads too, as `ppo.temperature`."""
 

@@ -17,6 +17,7 @@ from align.config import DataSource, ModelSource, Recipe
 from align.config.section import suggest
 from align.config.sources import TEMPLATES
 from align.errors import ConfigError, CorruptArtifactError, DataError, UnlistedFileError
+from align.messages import language
 from align.runs.artifacts import Artifact, exists, quarantine, read_artifact
 from align.runs.contract import Stage
 from align.runs.hashing import HashCache, code_files, path_hash
@@ -119,6 +120,8 @@ def stage_inputs(
     if stage.section is not None:
         settings = getattr(recipe, stage.section).model_dump(exclude=SAVING.get(stage.section))
         inputs |= flatten(settings, stage.section)
+    if stage.in_words:
+        inputs["language"] = language()
     for key in stage.borrowed:
         section, _, name = key.partition(".")
         inputs |= flatten({name: getattr(recipe, section).model_dump()[name]}, section)

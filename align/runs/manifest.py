@@ -93,7 +93,8 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def earlier_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return the `key=value` items that lead from `new` back to `old`, if settings alone can."""
-    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    names = sorted((old.keys() | new.keys()) - {"language"})  # the reader's, no setting
+    changed = [name for name in names if old.get(name) != new.get(name)]
     contents = [*(old.get(name) for name in changed), *(new.get(name) for name in changed)]
     if any(name not in old or name.startswith("versions.") for name in changed) or any(
         map(_is_hash, contents)

@@ -1,5 +1,6 @@
 """A stage runs again when what it was made from changed, and only then."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_a_change_reruns_exactly_the_stages_that_depend_on_it(run, name):
         if out != f"{stage.name:<9}up to date\n":
             ran.append(stage.name)
     assert tuple(ran) == expected
+
+
+def test_what_is_written_for_a_reader_is_made_again_in_another_language(run, monkeypatch):
+    report = dataclasses.replace(chain.SFT, in_words=True)
+    run(report)
+    monkeypatch.setenv("ALIGN_LANG", "ko")
+    told = run(report)[1]
+    assert told.splitlines()[0].endswith('language "en" → "ko"') and "language=" not in told
+    assert run(report)[1].count("\n") == 1
+    assert "language" not in run(chain.SFT, "runs_dir=other")[1]
 
 
 def test_the_input_that_changed_is_named_with_both_values(run):
