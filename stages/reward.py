@@ -138,6 +138,7 @@ STAGE = Stage(
     name="reward",
     run=run,
     section="reward",
+    resumes=True,
     parents=("sft",),
     data=data,
     headline=("reward/train/loss", "reward/train/accuracy"),

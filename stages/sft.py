@@ -73,6 +73,7 @@ STAGE = Stage(
     name="sft",
     run=run,
     section="sft",
+    resumes=True,
     data=data,
     headline=("sft/train/loss", "sft/train/mean_token_accuracy"),
 )

@@ -97,10 +97,12 @@ class PPOConfig(Section):
     """Who samples: the policy itself, or vLLM beside it (CUDA; `pip install 'align[vllm]'`)."""
     vllm_memory: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the GPU's memory that vLLM takes for its weights and cache."""
-    checkpoint_every: Count = 5
+    checkpoint_every: Count | None = 5
     """Iterations from one checkpoint to the next: at most so many are lost to a crash. Each holds
     the trained weights and Adam's two moments of policy and critic: small with LoRA. Changes no
-    result."""
+    result. null: checkpoint_minutes alone counts."""
+    checkpoint_minutes: Positive | None = 5.0
+    """Minutes after which an iteration is saved, whatever checkpoint_every says. null: never."""
     early_stop_kl: Positive | None = None
     """Nats per token, k3, between the sampling and the updated policy; a step that finds more ends
     the remaining minibatches and epochs of its rollout. null: never.

@@ -27,6 +27,11 @@ class TRLSection(Section):
 
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Fields of TRL's configuration class, checked by name (align/config/trainer_fields.py)."""
+    checkpoint_every: Count | None = None
+    """Optimiser steps from one checkpoint to the next; null: checkpoint_minutes alone counts.
+    Each holds the trained weights and the optimiser's state: small with LoRA. Changes no result."""
+    checkpoint_minutes: Positive | None = 5.0
+    """Minutes after which a step is saved: at most so many are lost to a crash. null: never."""
 
 
 class TrainerSection(TRLSection):

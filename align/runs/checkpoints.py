@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +58,8 @@ class Checkpoints:
         run_dir: the run directory; its lock must be held.
         stage: name of the stage.
         inputs: everything that decides the stage's result, as in its manifest.
-        every: steps from one checkpoint to the next.
+        every: steps from one checkpoint to the next; None: minutes alone count.
+        minutes: from one checkpoint to the next, at the end of a step; None: steps alone count.
         curve: a metrics file that goes with the state: saved with it, and put back on resuming.
         stop: tells of a stop signal, which makes the next step save and end the stage.
         say: where lines for the user go.
@@ -68,13 +71,16 @@ class Checkpoints:
         stage: str,
         inputs: dict[str, Any],
         *,
-        every: int = 1,
+        every: int | None = 1,
+        minutes: float | None = None,
         curve: Path | None = None,
         stop: Stop | None = None,
         say: Callable[[str], None] = tell,
     ) -> None:
         self._run_dir, self._stage, self._inputs = run_dir, stage, inputs
-        self._every, self._curve, self.stop = every, curve, stop or Stop()
+        self._every, self._minutes = every, minutes
+        self._curve, self.stop = curve, stop or Stop()
+        self._saved_at = time.monotonic()
         self._say = lambda line: say(f"{stage:<9}{line}")
         self._folder = checkpoint_folder(run_dir, stage)
         with retryable(f"{self._folder}: cannot be made"):
@@ -98,11 +104,11 @@ class Checkpoints:
         place.write_text(json.dumps({"fingerprint": made_from, "name": name}), encoding="utf-8")
         return name
 
-    def latest(self, total: int) -> Saved | None:
+    def latest(self, total: int | None = None) -> Saved | None:
         """The newest checkpoint of this very stage that verifies; others are put aside.
 
         Args:
-            total: steps of the whole stage, to say how far the checkpoint is.
+            total: steps of the whole stage, to say how far the checkpoint is; None: not known yet.
         """
         for step, path in self._present():
             try:
@@ -123,7 +129,8 @@ class Checkpoints:
                 place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
                 self._say(f"{error}; moved to {place}")
                 continue
-            return self._read(path, f"resumes at {step}/{total} from a checkpoint")
+            at = f"step {step}" if total is None else f"{step}/{total}"
+            return self._read(path, f"resumes at {at} from a checkpoint")
         return None
 
     def _read(self, path: Path, line: str) -> Saved:
@@ -137,13 +144,19 @@ class Checkpoints:
         self._say(line)
         return Saved(tensors, values)
 
+    def due(self, step: int, total: int) -> bool:
+        """Whether a step is to be saved: every n-th, after so many minutes, the last, at a stop."""
+        late = time.monotonic() - self._saved_at >= 60 * (self._minutes or math.inf)
+        counted = self._every is not None and step % self._every == 0
+        return counted or late or step == total or self.stop.asked
+
     def reached(self, step: int, total: int, capture: Callable[[], Saved]) -> None:
-        """Save what is due after a step: every n-th, the last, and before a stop.
+        """Save what is due after a step.
 
         Raises:
             Stopped: a signal asked for it, and the step is saved.
         """
-        if step % self._every == 0 or step == total or self.stop.asked:
+        if self.due(step, total):
             self.save(step, capture())
         if self.stop.asked:
             self._say(f"saved at {step}/{total}; the same command goes on from there")
@@ -166,6 +179,7 @@ class Checkpoints:
                 seed=self._inputs["seed"],
             )
             publish(work, target, manifest, step=step)
+        self._saved_at = time.monotonic()
         for _, path in self._present()[KEPT:]:
             self._remove(path)
 

@@ -60,8 +60,8 @@ class Stage:
     """External models by their key in the recipe, besides `model`."""
     headline: tuple[str, ...] = ()
     """Metric keys shown live."""
-    checkpoint_every: Callable[[Recipe], int] | None = None
-    """Steps between checkpoints, for a stage that can be taken up again in the middle."""
+    resumes: bool = False
+    """Whether the stage can be taken up again in the middle: it is then given checkpoints."""
     text: str | None = None
     """A text file of the artifact, printed when the stage was asked for by name."""
     in_words: bool = False

@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 PLUMBING = ("align.errors", "align.messages", "align.config", "align.runs", "stages.pipeline")
 """Code that moves settings and files about but computes no result; the values it carries count."""
-SAVING = {"ppo": {"checkpoint_every"}}
-"""Settings by section that decide when something is saved and change no result."""
+SAVING = {"checkpoint_every", "checkpoint_minutes"}
+"""Settings of any section that decide when something is saved and change no result."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def stage_inputs(
     """Return everything that decides the stage's result, by a name that a person recognises."""
     inputs: dict[str, Any] = {"seed": recipe.seed}
     if stage.section is not None:
-        settings = getattr(recipe, stage.section).model_dump(exclude=SAVING.get(stage.section))
+        settings = getattr(recipe, stage.section).model_dump(exclude=SAVING)
         inputs |= flatten(settings, stage.section)
     if stage.in_words:
         inputs["language"] = language()

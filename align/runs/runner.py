@@ -170,13 +170,15 @@ def _manifest(
 
 
 def _checkpoints(stage: Stage, command: Command, state: State, curve: Path) -> Checkpoints | None:
-    if stage.checkpoint_every is None:
+    if not stage.resumes:
         return None
+    section = getattr(command.recipe, stage.section or "", None)
     return Checkpoints(
         command.run_dir,
         stage.name,
         state.inputs,
-        every=stage.checkpoint_every(command.recipe),
+        every=getattr(section, "checkpoint_every", 1),
+        minutes=getattr(section, "checkpoint_minutes", None),
         curve=curve,
         stop=STOP,
     )

@@ -37,7 +37,7 @@ def run(context: StageContext) -> StageResult:
     roles = build_roles(setup, reward)
     monitor = build_monitor(setup, roles, held)
     checkpoints = context.checkpoints
-    assert checkpoints is not None, "the runner makes them for a stage with checkpoint_every"
+    assert checkpoints is not None, "the runner makes them for a stage that resumes"
     with checkpoints.stop.deferred():  # to the end of an iteration
         metrics = ppo.train(
             roles,
@@ -55,9 +55,4 @@ def run(context: StageContext) -> StageResult:
     return StageResult(metrics, setup.handoff(prompts=[row.messages for row in rows]))
 
 
-STAGE = aligned_stage(
-    "ppo",
-    run,
-    headline=HEADLINE,
-    checkpoint_every=lambda recipe: recipe.ppo.checkpoint_every,
-)
+STAGE = aligned_stage("ppo", run, headline=HEADLINE)

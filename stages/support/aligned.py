@@ -20,7 +20,6 @@ def aligned_stage(
     *,
     headline: tuple[str, ...],
     borrowed: tuple[str, ...] = (),
-    checkpoint_every: Callable[[Recipe], int] | None = None,
 ) -> Stage:
     """The stage of a method: it builds on SFT and, where it is scored, on the reward model."""
     method = BY_NAME[name]
@@ -31,7 +30,7 @@ def aligned_stage(
         section=name,
         headline=headline,
         borrowed=borrowed,
-        checkpoint_every=checkpoint_every,
+        resumes=True,
     )
     if method.scored:
         return common(

@@ -27,6 +27,8 @@ from align.models.pretrained import quiet
 from align.models.shared_prefix import can_share, shared_prefixes
 from align.runs.contract import StageContext
 from align.runs.finite import check_tensors
+from stages.support import resume
+from stages.support.resume import resumable
 from stages.support.training import TrainingSetup
 
 Check = Callable[[Mapping[str, float]], None]
@@ -53,7 +55,7 @@ def trainer(
     """
     try:
         with quiet():  # some load a reference
-            return with_finite_check(trainer_class)(
+            return resumable(with_finite_check(trainer_class))(
                 args=settings(config_class, setup, defaults or {}, fixed or {}),
                 train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
                 processing_class=setup.tokenizer,
@@ -192,7 +194,7 @@ def fit(
         trainer.remove_callback(printer)
     callback = TrackerCallback(setup.context, setup.section_name, check_start)
     trainer.add_callback(callback)
-    trainer.train()
+    resume.train(trainer, setup.context.checkpoints, callback.latest)
     weights: Any = trainer.model
     step = trainer.state.global_step
     check_tensors(weights.named_parameters(), what=setup.section_name, step=step)

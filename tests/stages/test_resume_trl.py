@@ -1,0 +1,151 @@
+"""Stages of TRL that are stopped and run again end as if nobody had stopped them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from align.runs.tracking import read_metrics
+from stages.support import resume
+from stages.support.resume import Resume
+from tests.stages.world import LORA, World, weights
+
+STEPS = 7
+"""More than two epochs of twenty rows, eight to a step; the last step of an epoch has four."""
+TIMED = ("time", "step_time")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("resume"))
+    for name in ("sft", "reward", "dpo", "kto"):
+        world.recipe[name]["trainer"] = {
+            "per_device_train_batch_size": 4,
+            "gradient_accumulation_steps": 2,
+            "max_steps": STEPS,
+            "learning_rate": 1e-2,
+            "logging_steps": 3,
+            "lr_scheduler_type": "cosine",
+        }
+    world.recipe["ppo"] |= {"iterations": 3, "epochs": 2, "learning_rate": 1e-2, "minibatches": 2}
+    assert world.run("sft", "run=parents") == world.run("reward", "run=parents") == 0
+    return world
+
+
+def run(world, stage, name, *items):
+    folder = world.folder / "runs" / "parents"
+    needed = {"sft": (), "reward": ("sft",)}.get(stage, ("sft", "reward"))
+    given = [f"parents.{parent}={folder / parent}" for parent in needed]
+    return world.run(stage, f"run={name}", *given, *items)
+
+
+def stopped(monkeypatch, world, stage, name, step, *items, number=signal.SIGTERM):
+    """Run a stage that is told to stop while it takes a step."""
+    plain = Resume.on_step_end
+
+    def on_step_end(self, args, state, control, **rest):
+        if state.global_step == step:
+            os.kill(os.getpid(), number)
+        return plain(self, args, state, control, **rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Resume, "on_step_end", on_step_end)
+        return run(world, stage, name, *items)
+
+
+def result(world, name, stage):
+    out = world.folder / "runs" / name / stage
+    curve = read_metrics(out / "metrics.jsonl")
+    rows = [{k: v for k, v in row.items() if not k.endswith(TIMED)} for row in curve]
+    return weights(out / "model"), rows
+
+
+def assert_same(world, name, whole, stage):
+    (got, rows), (expected, expected_rows) = (result(world, n, stage) for n in (name, whole))
+    assert got.keys() == expected.keys()
+    differing = [key for key in expected if not got[key].equal(expected[key])]
+    assert not differing, f"{len(differing)} of {len(expected)} weights differ"
+    assert rows == expected_rows
+    left = {p.name for p in (world.folder / "runs" / name).iterdir()}
+    assert not [n for n in left if n.startswith(".tmp-")] and ".checkpoints" not in left
+
+
+def lora(stage):
+    return (
+        f"lora={json.dumps(LORA)}"
+        if stage not in ("rloo", "grpo")
+        else f"ppo.lora={json.dumps(LORA)}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "kto", "rloo", "grpo"])
+def test_a_stopped_stage_goes_on_to_the_same_weights_and_curve(
+    world, monkeypatch, capsys, stage, kind
+):
+    """Stopped at the end of an epoch, and in the middle of one, between two logs."""
+    items = [lora(stage)] if kind == "lora" else []
+    whole, name = f"{stage}-{kind}", f"{stage}-{kind}-stopped"
+    assert run(world, stage, whole, *items) == 0
+    for step in (3, 5):
+        capsys.readouterr()
+        assert stopped(monkeypatch, world, stage, name, step, *items) == 143
+        assert f"saved at {step}/" in capsys.readouterr().out
+    assert run(world, stage, name, *items) == 0
+    assert f"{stage:<9}resumes at step 5 from a checkpoint" in capsys.readouterr().out
+    assert_same(world, name, whole, stage)
+
+
+GROUPED = "trainer.train_sampling_strategy=group_by_length"
+
+
+@pytest.mark.parametrize(
+    ("part", "items"),
+    [
+        ("generators", [lora("sft")]),  # its dropout draws
+        ("epoch_generators", [GROUPED]),  # the order of an epoch is drawn
+        ("scheduler", []),
+        ("optimizer", []),
+        ("counts", []),
+        ("metrics", []),
+        (None, [GROUPED, lora("sft")]),
+    ],
+)
+def test_a_part_of_the_state_that_is_forgotten_shows(world, monkeypatch, part, items):
+    """Stopped between two logs, in the second epoch."""
+    whole, name = f"sft-but-{part}", f"sft-without-{part}"
+    assert run(world, "sft", whole, *items) == 0
+    assert stopped(monkeypatch, world, "sft", name, 5, *items) == 143
+    forget = {
+        "generators": lambda: resume.generators(),
+        "epoch_generators": lambda: resume.generators(),
+        "counts": dict,
+        "metrics": dict,
+    }
+    unpack = resume.unpack
+
+    def forgetful(tree, tensors):
+        saved = unpack(tree, tensors)
+        if part in forget and isinstance(saved, dict) and "latest" in saved:
+            saved[part] = forget[part]()
+        if part in ("scheduler", "optimizer") and isinstance(saved, dict) and "latest" in saved:
+            saved[part] = fresh(saved[part])
+        return saved
+
+    monkeypatch.setattr(resume, "unpack", forgetful)
+    assert run(world, "sft", name, *items) == 0
+    if part is None:
+        assert_same(world, name, whole, "sft")
+    else:
+        with pytest.raises(AssertionError):
+            assert_same(world, name, whole, "sft")
+
+
+def fresh(state):
+    """The state of an optimiser or a scheduler that has made no step."""
+    if "param_groups" in state:
+        return state | {"state": {}}
+    return state | {"last_epoch": 0, "_step_count": 1}
