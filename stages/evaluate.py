@@ -64,6 +64,7 @@ def run(context: StageContext) -> StageResult:
     sft = _load(context, "sft")
     external = external_reward_model(context)
     evaluation_set, pairs = _read(context, tokenizer, sft, external)
+    context.confirm()
 
     # 2 answer, one policy in memory at a time
     fit_embeddings(sft, tokenizer)
@@ -75,6 +76,7 @@ def run(context: StageContext) -> StageResult:
 
     # 3 score with the reward model
     reward_model = reward_model_of(context, tokenizer, external)
+    context.confirm(data=False)
     evaluation_set.reward(chain(*generations.values(), filter(None, [pool])), reward_model)
     if pool is not None:  # greedy answers are equal, and so is the best of them
         generations[BEST_OF_N] = Generations(
@@ -128,6 +130,7 @@ def _generate(
     names = [name for name in context.recipe.evaluate.policies if name != BEST_OF_N]
     for step, name in enumerate(names, start=1):
         policy = sft if name == "sft" else _load(context, name)
+        context.confirm(data=False)
         fit_embeddings(policy, evaluation_set.tokenizer)
         generations[name] = evaluation_set.generate(policy, sft, stop_ids=stop_ids)
         means = generations[name].sampled.means()
@@ -154,6 +157,7 @@ STAGE = Stage(
     data=data,
     models=reward_source.external_models,
     run=run,
+    unread=("showcase",),  # the report's
     headline=tuple(f"evaluate/gold/{name}" for name in POLICIES),
     text=TEXT,
 )

@@ -26,7 +26,8 @@ from align.data import load_instructions, load_preferences, load_prompts
 from align.messages import clock, tell
 from align.runs.command import Command, command_line, exit_code_of, read_command
 from align.runs.contract import Stage
-from align.runs.freshness import State, local_path
+from align.runs.freshness import State
+from align.runs.inputs import local_path
 from align.runs.preflight import check_sources
 from align.runs.run_dir import lock
 from align.runs.runner import check, make

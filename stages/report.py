@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from align.config import Recipe
+from align.config import EvaluateConfig, Recipe
 from align.config.methods import TRAINED
 from align.errors import ConfigError
 from align.messages import visible
@@ -56,6 +56,7 @@ def run(context: StageContext) -> StageResult:
         for name in TRAINED
         if name in context.parents
     }
+    context.confirm()
     showcase = context.recipe.evaluate.showcase
     recipe = context.recipe.model_dump(mode="json")
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
@@ -83,7 +84,15 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-STAGE = Stage(name="report", section="evaluate", parents=parents, run=run, text=TEXT, in_words=True)
+STAGE = Stage(
+    name="report",
+    section="evaluate",
+    in_words=True,
+    unread=tuple(sorted({*EvaluateConfig.model_fields} - {"policies", "showcase"})),
+    parents=parents,
+    run=run,
+    text=TEXT,
+)
 
 if __name__ == "__main__":
     raise SystemExit(main(STAGE))

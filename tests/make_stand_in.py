@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from align.config.recipe import load_recipe
-from align.runs.freshness import write_dependencies
+from align.runs.dependencies import write_dependencies
+from align.runs.hashing import HashCache
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,7 +45,9 @@ def make(*arguments, recipe="r.yaml", code=0):
 
 def note(stage, recipe="r.yaml", *, overridden=False):
     path = Path(recipe)
-    write_dependencies(stage, path, load_recipe(path), Path("runs/r"), overridden=overridden)
+    write_dependencies(
+        stage, path, load_recipe(path), Path("runs/r"), HashCache(), overridden=overridden
+    )
 
 
 def older(path, seconds):

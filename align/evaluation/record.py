@@ -13,7 +13,7 @@ from align.evaluation.evaluation_set import EvaluationSet, Generations, Response
 from align.evaluation.summary import FORMAT, summarise
 from align.messages import json_text
 from align.runs.artifacts import Artifact
-from align.runs.freshness import LIBRARIES
+from align.runs.inputs import LIBRARIES
 
 
 def provenance(

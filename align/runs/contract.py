@@ -6,12 +6,22 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from align.config import DataSource, ModelSource, Recipe
 from align.runs.artifacts import Artifact
 from align.runs.checkpoints import Checkpoints
 from align.runs.tracking import Tracker
+
+
+class Confirm(Protocol):
+    """Refuse inputs that are no longer those that were hashed."""
+
+    def __call__(self, *, data: bool = True) -> None: ...
+
+
+def _nothing_to_confirm(*, data: bool = True) -> None:
+    """Of a stage that no runner runs."""
 
 
 @dataclass
@@ -26,6 +36,9 @@ class StageContext:
     seed: int
     checkpoints: Checkpoints | None = None
     """Where a stage that can be taken up again saves its way; None for the others."""
+    confirm: Confirm = _nothing_to_confirm
+    """To be called when something was read and before it is used for long: refuses what has
+    changed since it was hashed. `data=False`: the rows were read long ago and count no more."""
 
 
 @dataclass
@@ -66,6 +79,8 @@ class Stage:
     """A text file of the artifact, printed when the stage was asked for by name."""
     in_words: bool = False
     """Whether the artifact is written in the reader's language, and so made again in another."""
+    unread: tuple[str, ...] = ()
+    """Settings of its section that change nothing in what it makes."""
     borrowed: tuple[str, ...] = ()
     """Single settings of other sections that the stage reads too, as `ppo.temperature`."""
 

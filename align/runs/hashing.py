@@ -1,23 +1,30 @@
-"""Content hashes of values, files and code, remembered by file size and time of change.
+"""Content hashes of values and files, remembered by file size and time of change.
 
 What a hash says must not depend on where or when it was computed, so paths never enter one.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TEMPLATES = (".j2", ".css")
+HASHES = ".hashes.json"
+"""Of a run directory: what was computed from files."""
 SETTLED_SECONDS = 2.0
 """A file changed this recently may change again within the same time stamp: not remembered."""
+
+
+UNREAD = (
+    *(".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".py", ".ipynb"),
+    *(".bin", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".onnx", ".tflite", ".gguf"),
+)
+"""Beside a model, nothing reads these: pages, pictures, its own code, weights but safetensors."""
 
 
 def value_hash(value: Any) -> str:
@@ -43,6 +50,8 @@ class HashCache:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._known: dict[str, Any] = {}
+        self._seen: dict[Path, list[int]] = {}
+        self._places: dict[Path, str] = {}
         self._changed = False
         if path is not None:
             try:
@@ -61,9 +70,8 @@ class HashCache:
     ) -> Any:
         """Return `compute(path)`, or what it returned for the same unchanged file."""
         stat = path.stat()
-        # The time of change of the inode too: a program can set the other one back.
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        key = f"{kind} {path.resolve()}"
+        stamp = self._seen[path] = _stamp(stat)
+        key = f"{kind} {self._place(path)}"
         known = self._known.get(key)
         if known is not None and known[0] == stamp and not again:
             return known[1]
@@ -76,6 +84,15 @@ class HashCache:
             self._changed = True
         return value
 
+    def _place(self, path: Path) -> str:
+        if path not in self._places:
+            self._places[path] = str(path.resolve())
+        return self._places[path]
+
+    def changed(self) -> list[Path]:
+        """Return the files that were asked for and are no longer as they were when last asked."""
+        return [path for path, stamp in self._seen.items() if _stamp_now(path) != stamp]
+
     def save(self) -> None:
         if self._path is None or not self._changed:
             return
@@ -87,6 +104,18 @@ class HashCache:
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _stamp(stat: os.stat_result) -> list[int]:
+    # The time of change of the inode too: a program can set the other one back.
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _stamp_now(path: Path) -> list[int]:
+    try:
+        return _stamp(path.stat())
+    except FileNotFoundError:
+        return []
 
 
 def folder_files(folder: Path) -> list[Path]:
@@ -106,75 +135,14 @@ def path_hash(path: Path, cache: HashCache) -> str:
     return value_hash({str(p.relative_to(path)): cache.file(p) for p in folder_files(path)})
 
 
-def code_files(
-    module: str, *, root: Path, cache: HashCache, plumbing: tuple[str, ...] = ()
-) -> dict[str, str]:
-    """Return {file relative to root: hash} of a module and all of `root`'s modules it imports.
-
-    Imports inside functions count, names imported from a package may be modules of it. Comments,
-    docstrings and layout do not count: the hash is of the syntax tree. Templates that lie in a
-    package that is imported count whole.
-
-    Args:
-        module: dotted name of the module to start from.
-        root: folder that holds the packages.
-        plumbing: modules, or packages with all that is in them, whose code cannot change a result;
-            not followed, not hashed.
-    """
-    hashes: dict[str, str] = {}
-    waiting, seen = [module], {module}
-    while waiting:
-        name = waiting.pop()
-        path = _module_file(name, root)
-        if path is None or any(f"{name}.".startswith(f"{each}.") for each in plumbing):
-            continue
-        digest, imports = cache.fact("code", path, _read_code)
-        hashes[path.relative_to(root).as_posix()] = digest
-        for beside in _templates(path):
-            hashes[beside.relative_to(root).as_posix()] = cache.file(beside)
-        package = name.rpartition(".")[0]
-        for found in [package, *imports]:
-            if found and found not in seen:
-                seen.add(found)
-                waiting.append(found)
-    return dict(sorted(hashes.items()))
-
-
-def _module_file(name: str, root: Path) -> Path | None:
-    base = root.joinpath(*name.split("."))
-    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
-
-
-def _templates(path: Path) -> list[Path]:
-    """Files beside a package's `__init__.py` that its code renders."""
-    if path.name != "__init__.py":
-        return []
-    return sorted(p for p in path.parent.iterdir() if p.suffix in TEMPLATES)
-
-
-def _read_code(path: Path) -> tuple[str, list[str]]:
-    """Return the hash of a source file's meaning, and the dotted names that it may import."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = sorted(set(_imported(tree)))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [item for item in body if not _is_docstring(item)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode("utf-8")).hexdigest(), imports
-
-
-def _imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def model_hash(path: Path, cache: HashCache) -> str:
+    """Return the hash of a model's file, or of what a library may load from a model's folder."""
+    if path.is_file():
+        return cache.file(path)
+    papers = ("readme", "license", "notice")
+    loaded = [
+        p
+        for p in folder_files(path)
+        if p.suffix.lower() not in UNREAD and not p.name.lower().startswith(papers)
+    ]
+    return value_hash({p.relative_to(path).as_posix(): cache.file(p) for p in loaded})

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from align.errors import ConfigError, CorruptArtifactError, RetryableError
 from align.messages import json_text
 from align.runs.hashing import value_hash
+from align.runs.tracking import METRICS_FILE
 
 MANIFEST = "manifest.json"
 
@@ -65,6 +66,8 @@ class Manifest(Handoff):
     metrics: dict[str, Any] = Field(default_factory=dict)
     wall_seconds: float = 0.0
     device: str = "cpu"
+    cpu: str | None = None
+    """Instruction set that torch computed with; another one may round otherwise."""
     threads: int = 1
     versions: dict[str, str] = Field(default_factory=dict)
     git_revision: str | None = None
@@ -74,6 +77,19 @@ class Manifest(Handoff):
 def fingerprint(inputs: dict[str, Any]) -> str:
     """Return the hash of everything that decides a stage's result."""
     return value_hash(inputs)
+
+
+def content_key(parent: str) -> str:
+    """The name under which the content of a parent counts."""
+    return f"parents.{parent}.content"
+
+
+def content(manifest: Manifest) -> str:
+    """Return the hash of an artifact's files: made again from the same, they may be others.
+
+    The curve is left out, which says when each of its rows was written.
+    """
+    return value_hash({n: f.sha256 for n, f in manifest.files.items() if n != METRICS_FILE})
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -209,8 +225,8 @@ def check_handoff(parents: dict[str, Manifest], places: dict[str, Path]) -> None
                 )
     sft = parents.get("sft")
     for name, manifest in parents.items():
-        made_from = manifest.parents.get("sft")
-        if sft is not None and made_from is not None and made_from != sft.fingerprint:
+        made_from = manifest.inputs.get(content_key("sft"))
+        if sft is not None and made_from is not None and made_from != content(sft):
             raise ConfigError(
                 "{name} ({place}) was trained from another sft than {sft}; run `make "
                 "{name}` again, or give parents.sft=FOLDER of the one it came from",

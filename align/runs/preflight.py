@@ -11,8 +11,9 @@ from pathlib import Path
 from align.config import Recipe
 from align.errors import UserError
 from align.runs.contract import Stage
-from align.runs.freshness import find_parent, local_path, model_identity, required
-from align.runs.hashing import HashCache
+from align.runs.freshness import find_parent
+from align.runs.hashing import HASHES, HashCache
+from align.runs.inputs import local_path, model_identity, required
 
 
 def check_sources(stages: Sequence[Stage], recipe: Recipe, run_dir: Path) -> None:
@@ -21,7 +22,7 @@ def check_sources(stages: Sequence[Stage], recipe: Recipe, run_dir: Path) -> Non
     Raises:
         UserError: with a line for each thing that is missing, in the order of the stages.
     """
-    cache = HashCache(run_dir / ".hashes.json")
+    cache = HashCache(run_dir / HASHES)
     problems: dict[str, UserError] = {}
     for stage in stages:
         for name, source in stage.data(recipe).items():

@@ -8,30 +8,24 @@ was published before stays.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from align.config import Recipe
-from align.errors import ConfigError
-from align.messages import Window, clock, counted, say, step, tell
+from align.errors import ConfigError, RetryableError
+from align.messages import Window, clock, say, step, tell
 from align.runs.artifacts import Artifact, publish, workspace
 from align.runs.checkpoints import Checkpoints, forget
 from align.runs.command import Command, command_line, read_command, take
 from align.runs.contract import Stage, StageContext, StageResult
-from align.runs.freshness import (
-    ROOT,
-    State,
-    examine,
-    find_parent,
-    library_versions,
-    write_dependencies,
-)
-from align.runs.hashing import HashCache
+from align.runs.dependencies import write_dependencies
+from align.runs.freshness import Reading, State, examine
+from align.runs.hashing import HASHES, HashCache
+from align.runs.inputs import ROOT, library_versions
+from align.runs.machine import cpu_capability, device, git_revision
 from align.runs.manifest import Handoff, Manifest, how_to_keep
 from align.runs.mirror import WandbMirror
 from align.runs.movement import curve_of, standstill
@@ -76,7 +70,7 @@ def bring_up_to_date(stage: Stage, command: Command) -> Artifact:
 
 def check(stage: Stage, command: Command) -> State:
     """Find out whether a stage must run, and say so in one line."""
-    cache = HashCache(command.run_dir / ".hashes.json")
+    cache = HashCache(command.run_dir / HASHES)
     with Window(stage.name), step(say("comparing with what is published")):
         state = examine(stage, command.recipe, command.run_dir, cache, force=command.force)
     cache.save()
@@ -91,7 +85,7 @@ def check(stage: Stage, command: Command) -> State:
     else:
         tell(f"{stage.name:<9}up to date")
         forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
-        _note_dependencies(stage, command)
+        _note_dependencies(stage, command, cache)
     return state
 
 
@@ -105,8 +99,8 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
 
 def _made(stage: Stage, command: Command, state: State, window: Window) -> Artifact:
     start = time.monotonic()
-    for name in counted(state.parents, say("verifying earlier stages")):  # every byte, for use now
-        find_parent(name, command.recipe, command.run_dir, HashCache())
+    with step(say("verifying what is about to be read")):
+        reading = _reading(stage, command, state)
     if command.force:
         forget(command.run_dir, stage.name)
     with workspace(command.run_dir / stage.name) as work:
@@ -123,6 +117,7 @@ def _made(stage: Stage, command: Command, state: State, window: Window) -> Artif
                             tracker,
                             command.recipe.seed,
                             checkpoints,
+                            reading.confirm,
                         )
                     )
             except BaseException:
@@ -135,9 +130,17 @@ def _made(stage: Stage, command: Command, state: State, window: Window) -> Artif
                     work, target, manifest, step=curve[-1]["step"] if curve else None
                 )
                 forget(command.run_dir, stage.name)
-                _note_dependencies(stage, command)
+                _note_dependencies(stage, command, HashCache(command.run_dir / HASHES))
             _tell_done(stage, artifact)
     return artifact
+
+
+def _reading(stage: Stage, command: Command, state: State) -> Reading:
+    try:
+        return Reading(stage, command.recipe, command.run_dir, state)
+    except RetryableError:  # a remembered hash may be the one that is wrong
+        (command.run_dir / HASHES).unlink(missing_ok=True)
+        raise
 
 
 def _tell_done(stage: Stage, artifact: Artifact) -> None:
@@ -162,10 +165,11 @@ def _manifest(
         seed=recipe.seed,
         metrics=result.metrics,
         wall_seconds=round(seconds, 3),
-        device=_device(recipe),
+        device=device(recipe),
+        cpu=cpu_capability(),
         threads=recipe.model.threads,
         versions={k.removeprefix("versions."): v for k, v in library_versions().items()},
-        git_revision=_git_revision(),
+        git_revision=git_revision(ROOT),
     )
 
 
@@ -208,12 +212,13 @@ def _mirror(
             mirror.close()
 
 
-def _note_dependencies(stage: Stage, command: Command) -> None:
+def _note_dependencies(stage: Stage, command: Command, cache: HashCache) -> None:
     write_dependencies(
         stage,
         command.recipe_path,
         command.recipe,
         command.run_dir,
+        cache,
         overridden=command.overridden,
     )
 
@@ -223,19 +228,3 @@ def _keep_metrics(work: Path, place: Path) -> None:
     if (work / METRICS_FILE).is_file() and (work / METRICS_FILE).stat().st_size:
         place.parent.mkdir(exist_ok=True)
         shutil.copyfile(work / METRICS_FILE, place)
-
-
-def _device(recipe: Recipe) -> str:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or recipe.model.device == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda ({torch.cuda.get_device_name()})"
-
-
-def _git_revision() -> str | None:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -21,7 +21,7 @@ from align.config import Recipe
 from align.config.recipe import load_recipe
 from align.errors import UserError
 from align.messages import tell
-from align.runs.freshness import LIBRARIES, ROOT
+from align.runs.inputs import LIBRARIES, ROOT
 from stages.pipeline import LOADERS, needed
 
 PINS = ROOT / "constraints.txt"

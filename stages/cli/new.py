@@ -25,7 +25,7 @@ from align.data.files import READABLE, read_rows
 from align.errors import ConfigError, DataError, UserError
 from align.messages import Language, tell
 from align.messages import language as language_of_reader
-from align.runs.freshness import ROOT
+from align.runs.inputs import ROOT
 from stages.cli.compose import Plan, compose
 from stages.cli.texts import text
 from stages.pipeline import LOADERS

@@ -36,6 +36,7 @@ def run(context: StageContext) -> StageResult:
     prompts = setup.within(encoded, lambda prompt: len(prompt.ids), "prompts", room=room)
     roles = build_roles(setup, reward)
     monitor = build_monitor(setup, roles, held)
+    context.confirm()
     checkpoints = context.checkpoints
     assert checkpoints is not None, "the runner makes them for a stage that resumes"
     with checkpoints.stop.deferred():  # to the end of an iteration

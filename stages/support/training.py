@@ -26,7 +26,7 @@ from align.models.adapters import check_targets, rows_to_train
 from align.models.vocabulary import fit_embeddings, untrained_rows
 from align.runs import threads
 from align.runs.contract import StageContext
-from align.runs.hashing import HashCache, path_hash, value_hash
+from align.runs.hashing import HashCache, model_hash, value_hash
 from align.sampling.self_check import read_positions
 
 Example = TypeVar("Example")
@@ -242,7 +242,7 @@ class TrainingSetup:
         """What the next stages check before they build on this one."""
         return {
             "kind": "full" if self.lora is None else "adapter",
-            "base_model": path_hash(Path(self.path), HashCache())
+            "base_model": model_hash(Path(self.path), HashCache())
             if Path(self.path).exists()
             else f"{self.path}@{self.revision}",
             "tokenizer_hash": chat.tokenizer_hash(self.tokenizer),

@@ -194,6 +194,7 @@ def fit(
         trainer.remove_callback(printer)
     callback = TrackerCallback(setup.context, setup.section_name, check_start)
     trainer.add_callback(callback)
+    setup.context.confirm()
     resume.train(trainer, setup.context.checkpoints, callback.latest)
     weights: Any = trainer.model
     step = trainer.state.global_step

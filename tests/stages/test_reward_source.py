@@ -12,8 +12,8 @@ import torch
 from align.config.recipe import load_recipe
 from align.data import chat
 from align.models import load as models
-from align.runs.freshness import stage_inputs
 from align.runs.hashing import HashCache
+from align.runs.inputs import stage_inputs
 from align.scoring.text_scorer import TextScorer
 from stages import pipeline, rlhf
 from stages.methods import ppo

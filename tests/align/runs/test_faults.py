@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 from pathlib import Path
 
@@ -45,22 +44,6 @@ def test_a_fault_at_any_read_of_the_run_moves_nothing_and_the_next_start_is_up_t
         assert {n: everything(RUN / n) for n in ("sft", "reward")} == before
     assert {0, 75} <= codes
     assert run(chain.REWARD) == (0, "reward   up to date\n", "")
-
-
-@pytest.fixture
-def known(monkeypatch):
-    """Remember hashes at once; return what puts one into the run's cache as if just computed."""
-    monkeypatch.setattr(hashing, "SETTLED_SECONDS", -1.0)
-
-    def remember(path, digest):
-        place = RUN / ".hashes.json"
-        facts = json.loads(place.read_text())["facts"]
-        stat = path.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        facts[f"sha256 {path.resolve()}"] = [stamp, digest]
-        place.write_text(json.dumps({"facts": facts, "checksum": hashing.value_hash(facts)}))
-
-    return remember
 
 
 def rot(path, known):

@@ -8,6 +8,7 @@ from align.runs.manifest import (
     Manifest,
     changes,
     check_handoff,
+    content,
     dump_manifest,
     earlier_settings,
     fingerprint,
@@ -20,7 +21,8 @@ HASH = "ab" * 32
 
 def manifest(stage="sft", **fields):
     fields = {"tokenizer_hash": "t", "template_hash": "c", "fingerprint": "f"} | fields
-    return Manifest(stage=stage, inputs={"seed": 0}, config={}, seed=0, **fields)
+    fields = {"inputs": {"seed": 0}} | fields
+    return Manifest(stage=stage, config={}, seed=0, **fields)
 
 
 def test_a_manifest_reads_back_as_it_was_written(tmp_path):
@@ -80,7 +82,8 @@ PLACES = {"sft": Path("runs/a/sft"), "reward": Path("runs/b/reward")}
 
 
 def test_parents_that_belong_together_are_accepted():
-    check_handoff({"sft": manifest(), "reward": manifest("reward", parents={"sft": "f"})}, PLACES)
+    made_from = {"parents.sft.content": content(manifest())}
+    check_handoff({"sft": manifest(), "reward": manifest("reward", inputs=made_from)}, PLACES)
     check_handoff({"evaluate": manifest("evaluate", tokenizer_hash=None)}, PLACES)
 
 
@@ -89,7 +92,10 @@ def test_parents_that_belong_together_are_accepted():
     [
         ({"tokenizer_hash": "other"}, ["tokenizer of reward (runs/b/reward) differs", "parents.r"]),
         ({"template_hash": "other"}, ["chat template of reward (runs/b/reward) differs"]),
-        ({"parents": {"sft": "x"}}, ["trained from another sft than runs/a/sft", "`make reward`"]),
+        (
+            {"inputs": {"parents.sft.content": "x"}},
+            ["trained from another sft than runs/a/sft", "`make reward`"],
+        ),
     ],
 )
 def test_a_mismatched_hand_off_is_refused_with_both_places_and_a_remedy(fields, words):

@@ -1,0 +1,62 @@
+"""What a stage was made from, written down for make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from align.config import Recipe
+from align.runs.contract import Stage
+from align.runs.hashing import HashCache
+from align.runs.inputs import ROOT, stage_code
+from align.runs.manifest import MANIFEST
+
+
+def write_dependencies(
+    stage: Stage,
+    recipe_path: Path,
+    recipe: Recipe,
+    run_dir: Path,
+    cache: HashCache,
+    *,
+    overridden: bool,
+) -> None:
+    """Tell make what the stage was made from (as `gcc -MD` does), then mark it as up to date.
+
+    The file is runs/RUN/.deps/STAGE.mk. It asks make to run the stage anyway when the recipe is
+    another one than last time, or when last time had `key=value` settings.
+    """
+    manifest = run_dir / stage.name / MANIFEST
+    sources = [source for source in stage.data(recipe).values() if source is not None]
+    local = [Path(s.path) for s in sources if s.revision is None]
+    files = [recipe_path, *local, *(ROOT / name for name in stage_code(stage, recipe, cache))]
+    files += filter(None, [recipe.model.template_file])
+    models = (recipe.model, *stage.models(recipe).values())
+    files += [model.witness for model in models if model.revision is None]
+    target = _escape(manifest)
+    names = list(dict.fromkeys(_escape(path) for path in files))
+    wanted = str(recipe_path).replace("$", "$$")
+    lines = [
+        f"{target}: \\",
+        *(f"  {name} \\" for name in names),
+        "",
+        *(f"{name}:" for name in names),  # a file that is gone is the stage's to complain about
+        f'ifneq "$(RECIPE)" "{wanted}"' if not overridden else "ifeq (,)",
+        f"{target}: FORCE",
+        "endif",
+        "",
+    ]
+    text = "\n".join(lines)
+    place = run_dir / ".deps" / f"{stage.name}.mk"
+    place.parent.mkdir(exist_ok=True)
+    if not place.is_file() or place.read_text(encoding="utf-8") != text:
+        place.write_text(text, encoding="utf-8")
+    os.utime(manifest)
+
+
+def _escape(path: Path) -> str:
+    """Write a path as make reads it, relative to the directory the command runs in."""
+    text = os.path.relpath(path).replace("$", "$$")
+    for character in " #:%":
+        text = text.replace(character, f"\\{character}")
+    return text
