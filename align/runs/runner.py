@@ -17,6 +17,7 @@ from pathlib import Path
 from align.config import Recipe
 from align.errors import ConfigError, RetryableError
 from align.messages import Window, clock, say, step, tell
+from align.runs import space
 from align.runs.artifacts import Artifact, publish, workspace
 from align.runs.checkpoints import Checkpoints, forget
 from align.runs.command import Command, command_line, read_command, take
@@ -103,6 +104,10 @@ def _made(stage: Stage, command: Command, state: State, window: Window) -> Artif
         reading = _reading(stage, command, state)
     if command.force:
         forget(command.run_dir, stage.name)
+    parent = state.parents.get("sft")
+    model = parent.model if parent else Path(command.recipe.model.path)
+    if (line := space.check(stage, command.recipe, model, command.run_dir)) is not None:
+        tell(f"{stage.name:<9}{line}")
     with workspace(command.run_dir / stage.name) as work:
         checkpoints = _checkpoints(stage, command, state, work / METRICS_FILE)
         # Closed after publishing: a tracker that does not answer holds no model back.
