@@ -35,6 +35,8 @@ OURS = {
         "answers are drawn from the whole distribution of the policy, as in PPO",
     ),
     "chat_template_kwargs": "prompts are encoded before TRL sees them",
+    "chat_template_path": "set `model.chat_template`, which every stage and the model will use",
+    **dict.fromkeys(("eos_token", "pad_token"), "the model's tokenizer and template decide it"),
     "log_completions": "the evaluation keeps every answer in samples.jsonl",
 }
 """Fields the pipeline sets itself, and what to do instead."""

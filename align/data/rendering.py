@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from align.data.limits import MEMORY, OutOfTimeError, Watch, in_child
 from align.data.rows import Message
 from align.errors import ConfigError
 
@@ -26,8 +27,15 @@ between one stage and the next. It is the date that Llama 3's template itself fa
 """
 DIRECTIVES = "aAbBcdDeFHIjmMpSTuUVwWxXyYZ"
 """Letters of strftime that a template may ask for; `%-d` drops the leading zero of `%d`."""
-FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+FAULTS = (
+    *(TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError),
+    *(RuntimeError, SyntaxError, AssertionError, NameError),
+)
 """What a template, which is somebody else's program, ends in when it cannot render messages."""
+LONGEST = 1_000_000
+"""Characters that a template may write on its own, and SAID_AGAIN times what is said."""
+SAID_AGAIN = 20
+_WATCH = Watch(2.0)
 
 # Unicode noncharacters, which no text should hold: they number the control tokens taken out of a
 # content, and (align/data/encoding.py) stand around those that the template wrote.
@@ -79,13 +87,13 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
-    if not template:
+    if not isinstance(template, str) or not template:
         raise ConfigError(
             "the tokenizer of {tokenizer!r} has no chat template; choose a model that "
             "has one, or add chat_template.jinja beside its tokenizer",
             tokenizer=tokenizer.name_or_path,
         )
-    return str(template)
+    return template
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase, *, answer: bool) -> re.Pattern[str] | None:
@@ -153,14 +161,12 @@ def _apply(
     *,
     generation_prompt: bool,
 ) -> str:
+    template = with_fixed_date(tokenizer)
+    _try_out(tokenizer, template)
     try:
-        text = tokenizer.apply_chat_template(
-            messages,  # type: ignore[arg-type]
-            chat_template=with_fixed_date(tokenizer),
-            tokenize=False,
-            add_generation_prompt=generation_prompt,
-            enable_thinking=False,
-        )
+        return _written(tokenizer, template, messages, generation_prompt)
+    except (OutOfTimeError, MemoryError, _OutOfSpaceError) as error:
+        raise _unbounded(tokenizer, _BOUNDS[type(error)]) from None
     except FAULTS as error:
         roles = ", ".join(str(message["role"]) for message in messages)
         begins = PLACEHOLDER.sub("…", str(messages[0]["content"]))[:40] if messages else ""
@@ -174,7 +180,93 @@ def _apply(
             begins=begins,
             reason=reason,
         ) from error
-    return str(text)
+
+
+class _OutOfSpaceError(Exception):
+    pass
+
+
+_BOUNDS: dict[type[BaseException], str] = {
+    OutOfTimeError: f"{_WATCH.seconds:g} s of computing",
+    MemoryError: f"{MEMORY >> 30} GiB of memory",
+    _OutOfSpaceError: f"{LONGEST:,} characters",
+}
+
+
+def _written(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    messages: list[dict[str, Any]],
+    generation_prompt: bool,
+) -> str:
+    """What the template writes, within its bounds."""
+    text = _WATCH.run(
+        lambda: tokenizer.apply_chat_template(
+            messages,  # type: ignore[arg-type]
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=generation_prompt,
+            enable_thinking=False,
+        )
+    )
+    text = str(text)
+    text.encode("utf-8")  # half of a surrogate pair is no text
+    if len(text) > LONGEST + SAID_AGAIN * sum(len(message["content"]) for message in messages):
+        raise _OutOfSpaceError
+    return text
+
+
+def _try_out(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+    """Let a template that is new here write conversations in a child that the kernel can end.
+
+    In this process a template's Python can be ended, but not what it computes in C (`9**9**9`).
+
+    Raises:
+        ConfigError: it does not end, or asks for too much.
+    """
+
+    def write() -> str:
+        for messages in _TRIALS:
+            for generation_prompt in (True, False):
+                try:
+                    _written(tokenizer, template, messages, generation_prompt)
+                except FAULTS:  # it may well refuse some
+                    continue
+                except tuple(_BOUNDS) as error:
+                    return _BOUNDS[type(error)]
+        return ""
+
+    if template not in _TRIED_OUT:
+        told = in_child(write, seconds=2 * _WATCH.seconds)
+        _TRIED_OUT[template] = _BOUNDS[OutOfTimeError] if told is None else told
+    if _TRIED_OUT[template]:
+        raise _unbounded(tokenizer, _TRIED_OUT[template])
+
+
+_TRIED_OUT: dict[str, str] = {}
+"""What bound each template took no notice of; empty for one that keeps within all."""
+_TURNS = [
+    {"role": "user", "content": "What is 2 + 3? " * 4},
+    {"role": "assistant", "content": "It is 5."},
+]
+_SYSTEM = {"role": "system", "content": "Be brief."}
+_TRIALS: list[list[dict[str, Any]]] = [
+    _TURNS[:1],
+    _TURNS,
+    [_SYSTEM, *_TURNS],
+    [*_TURNS * 4, _TURNS[0]],
+    [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}],
+    [{"role": "user", "content": "한국의 수도는 어디입니까?\n" * 100}],
+]
+
+
+def _unbounded(tokenizer: PreTrainedTokenizerBase, bound: str) -> ConfigError:
+    return ConfigError(
+        "the chat template of {tokenizer!r} takes more than {bound} to write a conversation; "
+        "use another model, or give model.chat_template=chatml",
+        tokenizer=tokenizer.name_or_path,
+        bound=bound,
+    )
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from align.config.section import suggest
 from align.config.sources import TEMPLATES
 from align.data.chat import stop_id
 from align.data.encoding import encode_text
-from align.data.rendering import Rendered, render, with_fixed_date
+from align.data.rendering import LONGEST, Rendered, render, with_fixed_date
 from align.data.rows import Message
 from align.errors import ConfigError
 
@@ -165,6 +165,12 @@ def ending_at_stop(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _read(name: str) -> str:
     try:
+        if Path(name).is_file() and Path(name).stat().st_size > LONGEST:
+            raise ConfigError(
+                "model.chat_template={name}: more than {longest} characters; give a Jinja template",
+                name=name,
+                longest=f"{LONGEST:,}",
+            )
         text = Path(name).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(

@@ -82,6 +82,7 @@ def read_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(
             **source(path), revision=revision, trust_remote_code=False, padding_side="left"
         )
+        float(tokenizer.model_max_length)  # every text is compared with it
     given = give_template(tokenizer, chat_template)
     stops = {tokenizer.eos_token_id, chat.stop_id(tokenizer)}
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in stops:

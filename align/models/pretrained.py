@@ -25,10 +25,11 @@ Path_ = str | os.PathLike[str]
 BROKEN = (SafetensorError, StrictDataclassError)
 """Raised for weights cut short or never fetched (Git LFS), and for values in config.json of another
 type."""
+UNFIT = (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, struct.error)
+"""What transformers ends in where a value in a file of a model is none that it thought of, or where
+a GGUF file ends too early."""
 GGUF = ".gguf"
 """The end of a path that names one file of weights, configuration and tokenizer (llama.cpp)."""
-TORN_GGUF = (struct.error, IndexError, KeyError)
-"""Raised where such a file ends too early, or lacks what every model has."""
 
 
 def source(path: Path_) -> dict[str, Any]:
@@ -87,13 +88,13 @@ def refuse_unread(path: Path_, info: Mapping[str, Any], *, new: str = "") -> Non
 @contextlib.contextmanager
 def naming(path: Path_, revision: str | None) -> Iterator[None]:
     """Say which model could not be loaded."""
-    torn = TORN_GGUF if "gguf_file" in source(path) else ()
     try:
         with quiet():
             yield
-    except (OSError, ValueError, *BROKEN, *torn) as error:
+    except (OSError, ValueError, *BROKEN, *UNFIT) as error:
         at = f" at revision {revision}" if revision else ""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = f"{type(error).__name__}: {reason}" if isinstance(error, UNFIT) else reason
         raise ConfigError(
             "cannot load a model from {path!r}{at}: {reason}; give a folder that holds "
             "config.json, model.safetensors and a tokenizer, a GGUF file, or a hub name "

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import signal
-from collections.abc import Iterator
-from types import FrameType
+
+from align.data.limits import OutOfTimeError, cpu_limit
 
 SECONDS = 0.5
 """Of computing, for one search; a pattern without a repeat inside a repeat takes under a
@@ -21,16 +20,12 @@ LONGEST = 1000
 _PROBE_LENGTH = 40
 
 
-class _OutOfTimeError(Exception):
-    pass
-
-
 def found(pattern: str, text: str) -> bool:
     """Whether the pattern is found; False where the search would take longer than SECONDS.
 
     On the main thread only, which is where Python lets a timer end something.
     """
-    with contextlib.suppress(_OutOfTimeError), _limited():
+    with contextlib.suppress(OutOfTimeError), cpu_limit(SECONDS):
         return re.search(pattern, text) is not None
     return False
 
@@ -50,25 +45,11 @@ def fault(pattern: str) -> str | None:
     for letter in letters:
         for end in ("", "!", "\x00"):
             try:
-                with _limited():
+                with cpu_limit(SECONDS):
                     compiled.search(letter * _PROBE_LENGTH + end)
-            except _OutOfTimeError:
+            except OutOfTimeError:
                 return (
                     f"takes more than {SECONDS:g} s on {_PROBE_LENGTH} times {letter!r}; "
                     "write no repeat inside a repeat"
                 )
     return None
-
-
-@contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise _OutOfTimeError
-
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
