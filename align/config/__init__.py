@@ -15,7 +15,7 @@ from align.config.evaluate import EvaluateConfig
 from align.config.methods import STAGES, TRL
 from align.config.ppo import PPOConfig
 from align.config.section import RUN_NAME, Section, composed, suggest
-from align.config.sources import DataConfig, DataSource, ModelConfig, ModelSource
+from align.config.sources import DataConfig, DataSource, ModelConfig, ModelSource, RewardSource
 from align.config.trainer_fields import check_trainer
 from align.config.trl_stages import BaselineSection, LoraSection, TrainerSection, TRLSection
 
@@ -28,6 +28,7 @@ __all__ = [
     "ModelSource",
     "PPOConfig",
     "Recipe",
+    "RewardSource",
     "TrainerSection",
     "composed",
 ]

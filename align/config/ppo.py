@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from align.config.section import Count, Fraction, NonNegative, Positive, Section
-from align.config.sources import ModelSource
+from align.config.sources import RewardSource
 from align.config.trl_stages import LoraSection
 
 
@@ -18,10 +18,10 @@ class PPOConfig(Section):
     """Adapters of policy and critic; null: all weights are trained."""
     layout: Literal["auto", "shared", "separate"] = "auto"
     """shared: one base, adapters for the roles; separate: full models. auto: shared with LoRA."""
-    reward_model: ModelSource | None = None
-    """A trained reward model in place of the reward stage's: a folder, or a hub name with
-    `revision`; any architecture, tokenizer and chat template (align/scoring/text_scorer.py). RLOO,
-    GRPO and the evaluation score with it too, and nothing needs the reward stage."""
+    reward_model: RewardSource | None = None
+    """What scores in place of the reward stage's model: a folder, or a hub name with `revision`, of
+    any architecture, tokenizer and chat template (align/scoring/text_scorer.py); or a Python file
+    of yours. RLOO, GRPO and the evaluation score with it too; nothing needs the reward stage."""
     iterations: Count = 100
     """Rollout-and-update rounds."""
     rollout_batch_size: Count = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +12,10 @@ from align.config.section import Count, Section
 
 TEMPLATES = ("plain", "chatml", "llama3", "gemma", "mistral")
 """Chat templates by name; align/data/templates.py has their text."""
+
+
+FUNCTION = "score"
+"""What a Python file that scores answers defines."""
 
 
 class ModelSource(Section):
@@ -58,6 +63,48 @@ class ModelConfig(ModelSource):
         if self.chat_template is None or self.chat_template in TEMPLATES:
             return None
         return Path(self.chat_template)
+
+
+class RewardSource(ModelSource):
+    """What scores answers: a trained reward model, or a Python file of your own."""
+
+    path: str
+    """A folder, a hub name together with `revision`, or a Python file with a function
+    `score(conversations)`, which is run as it stands (docs/reward-models.md)."""
+
+    @property
+    def is_function(self) -> bool:
+        """Whether a Python file scores."""
+        return self.path.endswith(".py")
+
+    @property
+    def is_file(self) -> bool:
+        return super().is_file or (self.is_function and Path(self.path).is_file())
+
+    @property
+    def witness(self) -> Path:
+        return Path(self.path) if self.is_function else super().witness
+
+    @model_validator(mode="after")
+    def _a_function_is_told_by_its_file(self) -> Self:
+        if self.is_function and self.revision is not None:
+            raise ValueError("revision: a Python file has none; leave it out")
+        if self.is_function and self.is_file:
+            self._require_score()
+        return self
+
+    def _require_score(self) -> None:
+        """Refuse, without running it, a file that cannot score."""
+        try:
+            tree = ast.parse(Path(self.path).read_bytes(), self.path)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None) or 1
+            raise ValueError(f"{self.path}:{line}: {error.args[0]}; correct it") from None
+        if not any(isinstance(n, ast.FunctionDef) and n.name == FUNCTION for n in tree.body):
+            raise ValueError(
+                f"{self.path}: has no function `{FUNCTION}`; write "
+                f"`def {FUNCTION}(conversations)`, which returns a number for each"
+            )
 
 
 class DataSource(Section):

@@ -9,10 +9,11 @@ from typing import NamedTuple, TypeVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.data import Instruction, Prompt, load_instructions
-from align.errors import DataError
+from align.errors import ConfigError, DataError
 from align.messages import tell
 from align.models import load as models
 from align.runs.contract import StageContext
+from align.scoring.own_function import OwnFunction
 from align.scoring.retokenised import RetokenisedScorer
 from align.scoring.reward_model import Conversation, RewardModel, TokenRewardModel
 from align.scoring.text_scorer import TextScorer
@@ -46,12 +47,14 @@ def reward_setup(setup: TrainingSetup, rows: Sequence[Prompt]) -> RewardSetup:
 def external_reward_model(context: StageContext) -> RewardModel | None:
     """The reward model that the recipe names, if it names one.
 
-    To add a kind (a judge behind an endpoint): its source in align/config/sources.py, its class in
-    align/scoring/, and its line here.
+    A user's own is a Python file; to give the library another kind, its source in
+    align/config/sources.py, its class in align/scoring/, and its line here.
     """
     recipe = context.recipe
     if (source := recipe.ppo.reward_model) is None:
         return None
+    if source.is_function:
+        return OwnFunction(source.path)
     return TextScorer.load(
         source.path,
         revision=source.revision,
@@ -104,7 +107,17 @@ def moments(context: StageContext, model: RewardModel | None) -> tuple[float, fl
     rows = subsample(load_instructions(recipe.data.instructions, warn=tell))
     shown = readable(model, rows, "instructions")
     scores = model.score([Conversation([], list(row.messages)) for row in shown])
-    return fmean(scores), pstdev(scores)
+    mean, std = fmean(scores), pstdev(scores)
+    if std == 0:
+        raise ConfigError(
+            "ppo.reward_model={path}: gives all {rows} rows of data.instructions the score "
+            "{score:.4g}, so there is no scale to put scores on; give "
+            "ppo.normalise_reward=false",
+            path=model.name,
+            rows=len(shown),
+            score=mean,
+        )
+    return mean, std
 
 
 def readable(model: RewardModel, rows: Sequence[Row], name: str, *, room: int = 0) -> list[Row]:

@@ -97,6 +97,36 @@ def test_ppo_and_evaluation_run_without_a_reward_stage(world, kind, lora):
     ]
 
 
+def test_ppo_and_evaluation_are_scored_by_a_function_of_the_users_own(world):
+    """A file and the recipe: from the moments over the demonstrations to the table."""
+    path = world.folder / "own.py"
+    path.write_text("def score(told):\n    return [len(m[-1]['content']) for m in told]")
+    world.recipe["ppo"]["reward_model"] = str(path)
+    assert world.run("ppo") == world.run("evaluate") == 0
+    metrics = world.manifest("ppo")["metrics"]
+    lengths = [len(row["chosen"]) for row in rows()]
+    moments = (metrics["ppo/score/mean"], metrics["ppo/score/std"])
+    assert moments == pytest.approx((fmean(lengths), pstdev(lengths)))
+    for line in (world.out("evaluate") / "samples.jsonl").read_text("utf-8").splitlines():
+        answer = json.loads(line)["responses"]["ppo"]["greedy"]
+        assert answer["reward"] == len(answer["text"].strip())
+    before = stage_inputs(ppo.STAGE, recipe_of(world), {}, HashCache())
+    path.write_text("def score(told):\n    return [0.0 for m in told]")
+    after = stage_inputs(ppo.STAGE, recipe_of(world), {}, HashCache())
+    assert {name for name in before if before[name] != after[name]} == {"ppo.reward_model.path"}
+
+
+def test_a_score_without_a_scale_is_told_before_training(world, capsys):
+    path = world.folder / "own.py"
+    path.write_text("def score(told):\n    return [0.5 for m in told]")
+    world.recipe["ppo"]["reward_model"] = str(path)
+    assert world.run("ppo") == 2
+    told = capsys.readouterr().err
+    assert "all 20 rows of data.instructions the score 0.5, so there is no scale" in told
+    assert told.count("\n") == 1
+    assert world.run("ppo", "normalise_reward=false") == 0
+
+
 def test_rloo_is_scored_by_the_same_reward_model(world):
     world.recipe["ppo"]["reward_model"] = str(world.folder / "decoder")
     path = world.folder / "recipe.yaml"
