@@ -78,7 +78,7 @@ RunsDir = Annotated[Path, typer.Option(help="folder of the runs, as runs_dir= of
 def run(recipe: Recipe, settings: Items = None) -> None:
     """Run a recipe: all stages, then table and verdict.
 
-    What is up to date is left as it is; a stopped run goes on.
+    What is up to date is left as it is; a stopped run resumes.
     """
     from stages import pipeline
 

@@ -97,6 +97,13 @@ def test_targets_and_modules_that_are_named_exist(name):
     assert not [module for module in modules if importlib.util.find_spec(module) is None]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_the_project_that_are_named_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:align|stages|tests|docs)/[\w./-]+)`", text))
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_what_is_not_run_says_why():
     reasons = [b.note for page in PAGES for b in blocks(page) if b.mark == "not run"]
     assert reasons
