@@ -10,8 +10,9 @@ pairs · 5 summarise.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from align.config import DataSource, Recipe
@@ -23,11 +24,14 @@ from align.runs.threads import set_threads
 from stages.support import reward_source
 
 if TYPE_CHECKING:
-    from align.evaluation.evaluation_set import EvaluationSet, Generations
+    from align.evaluation.evaluation_set import EvaluationSet, Generations, Responses
     from align.evaluation.pairs import Pairs
+    from align.evaluation.reward_card import ScoredPair
     from align.scoring.reward_model import RewardModel
 
 TEXT = "summary.txt"
+SAID_ONLY = {"evaluate.policies", "evaluate.bootstrap", "evaluate.showcase"}
+"""Settings that change no answer and no score."""
 
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
@@ -47,7 +51,6 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 def run(context: StageContext) -> StageResult:
     from align.evaluation.evaluation_set import Generations
-    from align.evaluation.pairs import score_pairs
     from align.evaluation.record import provenance, summary_of, write
     from align.evaluation.reward_card import reward_card
     from align.evaluation.summary import headlines
@@ -70,14 +73,14 @@ def run(context: StageContext) -> StageResult:
     fit_embeddings(sft, tokenizer)
     stop_ids = models.stop_ids(tokenizer, sft)
     generations = _generate(context, evaluation_set, sft, stop_ids)
-    pool = evaluation_set.draw(sft, stop_ids=stop_ids) if BEST_OF_N in config.policies else None
+    pool = _draw(context, evaluation_set, sft, stop_ids) if BEST_OF_N in config.policies else None
     device = str(sft.device)
     del sft
 
     # 3 score with the reward model
     reward_model = reward_model_of(context, tokenizer, external)
     context.confirm(data=False)
-    evaluation_set.reward(chain(*generations.values(), filter(None, [pool])), reward_model)
+    _reward(context, evaluation_set, generations, pool, reward_model)
     if pool is not None:  # greedy answers are equal, and so is the best of them
         generations[BEST_OF_N] = Generations(
             pool.best_of(config.best_of_n), generations["sft"].greedy
@@ -87,8 +90,8 @@ def run(context: StageContext) -> StageResult:
     # 4 score the held-out pairs
     card = None
     if pairs.kept:
-        scored_pairs = score_pairs(pairs.kept, reward_model, batch_size=config.batch_size)
-        card = reward_card(scored_pairs, resamples=config.bootstrap, seed=context.seed)
+        scored = _score(context, pairs, reward_model)
+        card = reward_card(scored, resamples=config.bootstrap, seed=context.seed)
 
     # 5 summarise
     origin = provenance(recipe, context.out.parent.name, context.parents, device)
@@ -126,17 +129,78 @@ def _generate(
     """Let every model answer; show how it did as soon as that is known."""
     from align.models.vocabulary import fit_embeddings
 
-    generations = {}
-    names = [name for name in context.recipe.evaluate.policies if name != BEST_OF_N]
-    for step, name in enumerate(names, start=1):
+    def answers(name: str) -> dict[str, Any]:
         policy = sft if name == "sft" else _load(context, name)
         context.confirm(data=False)
         fit_embeddings(policy, evaluation_set.tokenizer)
-        generations[name] = evaluation_set.generate(policy, sft, stop_ids=stop_ids)
+        return evaluation_set.answers(policy, sft, stop_ids=stop_ids)
+
+    generations = {}
+    names = [name for name in context.recipe.evaluate.policies if name != BEST_OF_N]
+    for step, name in enumerate(names, start=1):
+        given = _part(context, f"answers of {name}", partial(answers, name), of=("sft", name))
+        generations[name] = evaluation_set.judged(given)
         means = generations[name].sampled.means()
         metrics = {f"evaluate/{key}/{name}": value for key, value in means.items()}
         context.tracker.log(step, metrics, total=len(names))
     return generations
+
+
+def _draw(
+    context: StageContext, evaluation_set: EvaluationSet, sft: Any, stop_ids: list[int]
+) -> Responses:
+    drawn = partial(evaluation_set.drawn, sft, stop_ids=stop_ids)
+    return evaluation_set.responses(_part(context, f"answers of {BEST_OF_N}", drawn, of=("sft",)))
+
+
+def _reward(
+    context: StageContext,
+    evaluation_set: EvaluationSet,
+    generations: dict[str, Generations],
+    pool: Responses | None,
+    reward_model: RewardModel,
+) -> None:
+    """Add the rewards to all answers."""
+    given = {name: list(both) for name, both in generations.items()}
+    if pool is not None:
+        given[BEST_OF_N] = [pool]
+
+    def rewards(name: str) -> list[list[list[float]]]:
+        return [evaluation_set.rewards(responses, reward_model) for responses in given[name]]
+
+    for name, both in given.items():
+        of = ("sft", "reward", name)
+        scores = _part(context, f"scores of {name}", partial(rewards, name), of=of)
+        for responses, its in zip(both, scores, strict=True):
+            responses.reward = its
+
+
+def _score(context: StageContext, pairs: Pairs, reward_model: RewardModel) -> list[ScoredPair]:
+    from align.evaluation.pairs import score_pairs
+    from align.evaluation.reward_card import ScoredPair
+
+    def scores() -> list[dict[str, Any]]:
+        batch_size = context.recipe.evaluate.batch_size
+        return list(map(asdict, score_pairs(pairs.kept, reward_model, batch_size=batch_size)))
+
+    scored = _part(context, "scores of held-out pairs", scores, of=("sft", "reward"))
+    return [ScoredPair(**pair) for pair in scored]
+
+
+def _part(context: StageContext, name: str, make: Callable[[], Any], *, of: Collection[str]) -> Any:
+    """Make a part of the result, or take it from an evaluation that was broken off.
+
+    Args:
+        of: the stages whose models decide it.
+    """
+
+    def decides(key: str) -> bool:
+        section, _, rest = key.partition(".")
+        return rest.partition(".")[0] in of if section == "parents" else key not in SAID_ONLY
+
+    if context.checkpoints is None:
+        return make()
+    return context.checkpoints.part(name, make, decides=decides)
 
 
 def _load(context: StageContext, name: str) -> Any:
@@ -153,6 +217,7 @@ def _load(context: StageContext, name: str) -> Any:
 STAGE = Stage(
     name="evaluate",
     section="evaluate",
+    resumes=True,
     parents=parents,
     data=data,
     models=reward_source.external_models,

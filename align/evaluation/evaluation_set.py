@@ -19,6 +19,7 @@ from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
 from align.messages import tell
+from align.sampling.sampler import Sample
 from align.scoring.checks import check_checks
 from align.scoring.reward_model import Conversation, RewardModel
 from align.scoring.rules import judge
@@ -26,6 +27,9 @@ from align.scoring.rules import judge
 KL_ANSWERS = 512
 """Answers whose KL is measured, if there are that many: whole distributions need few of them."""
 
+
+Written = list[list[tuple[list[int], bool]]]
+"""Answers as JSON: token ids with the stop token, and whether they ended by one, [p][s]."""
 
 Fits = Callable[[list[Message]], bool]
 """Whether the reward model can read all of a conversation."""
@@ -103,6 +107,10 @@ class Responses:
         return row
 
 
+def written(answers: Answers) -> Written:
+    return [[(one.response, one.finished) for one in its] for its in answers]
+
+
 class Generations(NamedTuple):
     """What one policy answered: samples at the recipe's temperature, and greedy answers."""
 
@@ -125,30 +133,44 @@ class EvaluationSet:
         self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
     ) -> Generations:
         """Let a policy answer, and measure how far it is from the reference."""
+        return self.judged(self.answers(policy, reference, stop_ids=stop_ids))
+
+    def answers(
+        self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
+    ) -> dict[str, Any]:
+        """What needs the policy, as JSON that can be kept: answers, and nats along sampled ones."""
         config = self.config
         settings = self._settings(stop_ids)
         sampled, greedy = (
-            self._judged(answer(policy, self.ids, settings, temperature=t, samples=n))
+            answer(policy, self.ids, settings, temperature=t, samples=n)
             for t, n in ((config.temperature, config.samples_per_prompt), (0.0, 1))
         )
         measured = max(1, KL_ANSWERS // len(self.prompts))
-        followed = [its[:measured] for its in sampled.samples]
+        followed = [its[:measured] for its in sampled]
         if policy is reference:
-            sampled.kl = [[0.0] * len(its) for its in followed]
+            kl = [[0.0] * len(its) for its in followed]
         else:
-            sampled.kl = kl_to_reference(
+            kl = kl_to_reference(
                 policy, reference, self.ids, followed, settings, temperature=config.temperature
             )
+        return {"sampled": written(sampled), "greedy": written(greedy), "kl": kl}
+
+    def judged(self, answers: dict[str, Any]) -> Generations:
+        """Answers as `answers` gave them, with what the rule judge makes of them."""
+        sampled, greedy = (self.responses(answers[way]) for way in ("sampled", "greedy"))
+        sampled.kl = answers["kl"]
         return Generations(sampled, greedy)
 
     def draw(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Responses:
         """The answers that best-of-n picks from: n for each sample."""
+        return self.responses(self.drawn(policy, stop_ids=stop_ids))
+
+    def drawn(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Written:
+        """The same as JSON that can be kept."""
         count = self.config.samples_per_prompt * self.config.best_of_n
         settings = self._settings(stop_ids)
         temperature = self.config.temperature
-        return self._judged(
-            answer(policy, self.ids, settings, temperature=temperature, samples=count)
-        )
+        return written(answer(policy, self.ids, settings, temperature=temperature, samples=count))
 
     def _settings(self, stop_ids: Sequence[int]) -> GenerationSettings:
         return GenerationSettings(
@@ -158,6 +180,10 @@ class EvaluationSet:
             batch_size=self.config.batch_size,
             seed=self.seed,
         )
+
+    def responses(self, answers: Written) -> Responses:
+        """Written answers with their texts and the opinion of the rule judge."""
+        return self._judged([[Sample(ids, done, []) for ids, done in its] for its in answers])
 
     def _judged(self, samples: Answers) -> Responses:
         texts = [[decode(self.tokenizer, s.content) for s in its] for its in samples]
@@ -172,9 +198,12 @@ class EvaluationSet:
     def reward(self, given: Iterable[Responses], reward_model: RewardModel) -> None:
         """Add the rewards; an answer that was cut is scored where it was cut."""
         for responses in given:
-            conversations = list(self._conversations(responses.samples))
-            flat = iter(reward_model.score(conversations, batch_size=self.config.batch_size))
-            responses.reward = [[next(flat) for _ in its] for its in responses.samples]
+            responses.reward = self.rewards(responses, reward_model)
+
+    def rewards(self, responses: Responses, reward_model: RewardModel) -> list[list[float]]:
+        conversations = list(self._conversations(responses.samples))
+        flat = iter(reward_model.score(conversations, batch_size=self.config.batch_size))
+        return [[next(flat) for _ in its] for its in responses.samples]
 
     def _conversations(self, samples: Answers) -> Iterator[Conversation]:
         stop = stop_id(self.tokenizer)  # the one that the reward model was trained at

@@ -24,6 +24,7 @@ from align.errors import CorruptArtifactError, DivergedError
 from align.messages import tell
 from align.runs.artifacts import (
     WORK,
+    exists,
     publish,
     quarantine,
     read_artifact,
@@ -111,11 +112,7 @@ class Checkpoints:
             total: steps of the whole stage, to say how far the checkpoint is; None: not known yet.
         """
         for step, path in self._present():
-            try:
-                manifest = read_artifact(path).manifest
-            except CorruptArtifactError as error:
-                place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
-                self._say(f"{error}; moved to {place}")
+            if (manifest := self._verified(path, step)) is None:
                 continue
             if manifest.fingerprint != fingerprint(self._inputs):
                 told = ", ".join(changes(manifest.inputs, self._inputs)[:3])
@@ -123,15 +120,39 @@ class Checkpoints:
                 for _, useless in self._present():
                     self._remove(useless)
                 return None
-            try:
-                check_files(path, what=path.name, step=step)
-            except DivergedError as error:
-                place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
-                self._say(f"{error}; moved to {place}")
-                continue
             at = f"step {step}" if total is None else f"{step}/{total}"
             return self._read(path, f"resumes at {at} from a checkpoint")
         return None
+
+    def part(
+        self, name: str, make: Callable[[], Any], *, decides: Callable[[str], bool] = lambda _: True
+    ) -> Any:
+        """Return a part of the result: made once, and kept until the stage has published.
+
+        Args:
+            make: makes it, as JSON.
+            decides: whether an input of the stage, by its name, decides this part.
+        """
+        target = self._folder / f"{self._stage}-{name.replace(' ', '-')}"
+        inputs = {key: value for key, value in self._inputs.items() if decides(key)}
+        kept = self._verified(target, None) if exists(target) else None
+        if kept is not None and kept.fingerprint == fingerprint(inputs):
+            self._say(f"{name}: kept from before")
+            return json.loads((target / VALUES).read_text(encoding="utf-8"))
+        made = make()
+        self._publish(target, Saved({}, made), inputs)
+        return made
+
+    def _verified(self, path: Path, step: int | None) -> Manifest | None:
+        """The manifest of what was saved; None where it is damaged, and now in quarantine."""
+        try:
+            manifest = read_artifact(path).manifest
+            check_files(path, what=path.name, step=step)
+        except (CorruptArtifactError, DivergedError) as error:
+            place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
+            self._say(f"{error}; moved to {place}")
+            return None
+        return manifest
 
     def _read(self, path: Path, line: str) -> Saved:
         from safetensors.torch import load_file
@@ -165,23 +186,34 @@ class Checkpoints:
     def save(self, step: int, saved: Saved) -> None:
         """Write a checkpoint, then let go of those it makes superfluous."""
         target = self._folder / f"{self._stage}-step-{step}"
+        self._publish(target, saved, self._inputs, step=step, curve=self._curve)
+        self._saved_at = time.monotonic()
+        for _, path in self._present()[KEPT:]:
+            self._remove(path)
+
+    def _publish(
+        self,
+        target: Path,
+        saved: Saved,
+        inputs: dict[str, Any],
+        *,
+        step: int | None = None,
+        curve: Path | None = None,
+    ) -> None:
         with workspace(target) as work:
             with retryable(f"{target}: cannot be written"):
                 _write_tensors(saved.tensors, work / TENSORS)
                 (work / VALUES).write_text(json.dumps(saved.values), encoding="utf-8")
-                if self._curve is not None:
-                    shutil.copyfile(self._curve, work / self._curve.name)
+                if curve is not None:
+                    shutil.copyfile(curve, work / curve.name)
             manifest = Manifest(
                 stage=self._stage,
-                fingerprint=fingerprint(self._inputs),
-                inputs=self._inputs,
+                fingerprint=fingerprint(inputs),
+                inputs=inputs,
                 config={},
                 seed=self._inputs["seed"],
             )
             publish(work, target, manifest, step=step)
-        self._saved_at = time.monotonic()
-        for _, path in self._present()[KEPT:]:
-            self._remove(path)
 
     def _present(self) -> list[tuple[int, Path]]:
         """Steps and folders, the newest first."""

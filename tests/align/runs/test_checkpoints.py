@@ -55,6 +55,42 @@ def test_what_is_due_is_saved(made, tmp_path):
     assert seen[-1] == ["ppo-step-6", "ppo-step-7"]  # the last step, whether or not it is due
 
 
+def test_minutes_count_from_the_last_checkpoint(made, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("align.runs.checkpoints.time.monotonic", lambda: now[0])
+    checkpoints, seen = made(every=None, minutes=2.0), []
+    for step, seconds in enumerate((119, 120, 239, 241), 1):
+        now[0] = float(seconds)
+        checkpoints.reached(step, 28, lambda step=step: state(step))
+        seen.append(folders(tmp_path))
+    assert seen == [[], ["ppo-step-2"], ["ppo-step-2"], ["ppo-step-2", "ppo-step-4"]]
+
+
+def test_a_part_is_made_once_as_long_as_what_decides_it_stays(made, tmp_path, capsys):
+    """Other inputs may change; of a part that is made anew the old one goes."""
+    numbers = iter(range(10))
+
+    def part(inputs):
+        return made(inputs).part(
+            "answers of sft", lambda: {"n": next(numbers)}, decides=lambda key: key != "seed"
+        )
+
+    assert [part(INPUTS), part(INPUTS), part(INPUTS | {"seed": 1})] == [{"n": 0}] * 3
+    assert capsys.readouterr().out == "ppo      answers of sft: kept from before\n" * 2
+    other = INPUTS | {"ppo.kl_coef": 0.1}
+    assert [part(other), part(other), part(INPUTS)] == [{"n": 1}, {"n": 1}, {"n": 2}]
+    names = {path.name for path in (tmp_path / ".checkpoints" / "ppo").iterdir()}
+    assert names == {"attempt.json", "ppo-answers-of-sft"}
+
+
+def test_a_damaged_part_is_put_aside_and_made_anew(made, tmp_path, capsys):
+    made().part("answers", lambda: [1.5])
+    flip(tmp_path / ".checkpoints" / "ppo" / "ppo-answers" / "state.json")
+    assert made().part("answers", lambda: [2.5]) == [2.5]
+    assert capsys.readouterr().out.endswith(f"moved to {tmp_path}/quarantine/ppo-answers-1\n")
+    assert made().part("answers", lambda: [3.5]) == [2.5]
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 
