@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import io
 import json
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from align.config import DataSource
+from align.data.packed import refuse_bomb, unpacked
 from align.data.rows import RowError
 from align.errors import DataError
 
@@ -63,8 +63,7 @@ def _read_file(path: Path) -> Iterator[LocatedRow]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        content = unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             "{path}: cannot be read ({error}); check the file", path=path, error=error
@@ -242,9 +241,10 @@ def _read_parquet(path: Path) -> Iterator[LocatedRow]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(
-            path if path.suffix != ".gz" else io.BytesIO(_bytes(path))
-        )
+        given = path if path.suffix != ".gz" else io.BytesIO(_bytes(path))
+        file = pyarrow.parquet.ParquetFile(given)
+        refuse_bomb(path, file.metadata)
+        table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
             "{path}: cannot be read as Parquet ({error}); check the file", path=path, error=error

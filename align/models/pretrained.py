@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import GgufConfig
 
 from align.errors import ConfigError
+from align.models.untrusted import check_files
 
 Path_ = str | os.PathLike[str]
 BROKEN = (SafetensorError, StrictDataclassError)
@@ -53,6 +54,8 @@ def load_weights(
     if "gguf_file" in given:
         settings["quantization_config"] = GgufConfig(dequantize=True)
     with naming(path, revision):
+        if "gguf_file" not in given:
+            check_files(path, revision)
         model, info = auto_class.from_pretrained(
             **given,
             revision=revision,
