@@ -84,7 +84,13 @@ ADDED = (
     *("model/model.safetensors.index.json", "model/pytorch_model.bin", "model/custom.py"),
     *("model/sub/config.json", "model/.hidden", "adapter/adapter_config.json", "summary.json"),
     *("new", ".DS_Store", "model/special_tokens_map.json", "model/added_tokens.json"),
-    *("model/processor_config.json", "model/vocab.txt", "model/merges.txt", "a/b/c/d"),
+    *(
+        "model/processor_config.json",
+        "model/vocab.json",
+        "model/vocab.txt",
+        "model/merges.txt",
+        "a/b/c/d",
+    ),
 )
 
 
