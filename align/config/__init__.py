@@ -18,6 +18,7 @@ from align.config.section import RUN_NAME, Section, composed, suggest
 from align.config.sources import DataConfig, DataSource, ModelConfig, ModelSource, RewardSource
 from align.config.trainer_fields import check_trainer
 from align.config.trl_stages import BaselineSection, LoraSection, TrainerSection, TRLSection
+from align.messages import say
 
 __all__ = [
     "RUN_NAME",
@@ -48,7 +49,7 @@ PARENTS = tuple(name for name in STAGES if name != "report")
 
 def _a_parent(name: str) -> str:
     if name not in PARENTS:
-        raise ValueError(f"unknown key; {suggest(name, PARENTS)}")
+        raise ValueError(say("unknown key; {suggestion}", suggestion=suggest(name, PARENTS)))
     return name
 
 

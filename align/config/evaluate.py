@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from align.config.methods import POLICIES
 from align.config.section import Count, Names, NonNegative, Section
+from align.messages import say
 
 
 class EvaluateConfig(Section):
@@ -38,7 +39,15 @@ class EvaluateConfig(Section):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in POLICIES:
-                raise ValueError(f"policies={name} is not one of {', '.join(POLICIES)}")
+                raise ValueError(
+                    say(
+                        "policies={name} is not one of {known}",
+                        name=name,
+                        known=", ".join(POLICIES),
+                    )
+                )
         if "sft" not in value or len(set(value)) != len(value):
-            raise ValueError("name each policy once, and `sft`: the others are compared with it")
+            raise ValueError(
+                say("name each policy once, and `sft`: the others are compared with it")
+            )
         return value

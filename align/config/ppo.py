@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from align.config.section import Count, Fraction, NonNegative, Positive, Section
 from align.config.sources import RewardSource
 from align.config.trl_stages import LoraSection
+from align.messages import say
 
 
 class PPOConfig(Section):
@@ -149,8 +150,10 @@ class PPOConfig(Section):
     def _critic_reads_the_policys_tokens(self) -> Self:
         if self.reward_model is not None and self.critic == "reward":
             raise ValueError(
-                "critic=reward: the critic reads the policy's tokens, and reward_model reads "
-                "its own; use critic=head, or zero"
+                say(
+                    "critic=reward: the critic reads the policy's tokens, and reward_model reads "
+                    "its own; use critic=head, or zero"
+                )
             )
         return self
 
@@ -158,8 +161,11 @@ class PPOConfig(Section):
     def _an_adaptive_coefficient_can_move(self) -> Self:
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError(
-                f"kl_coef=0 stays 0 with kl_target={self.kl_target}, which multiplies it; give "
-                "kl_coef a positive start, or leave kl_target out"
+                say(
+                    "kl_coef=0 stays 0 with kl_target={kl_target}, which multiplies it; give "
+                    "kl_coef a positive start, or leave kl_target out",
+                    kl_target=self.kl_target,
+                )
             )
         return self
 
@@ -171,11 +177,20 @@ class PPOConfig(Section):
             if size % parts:
                 fits = max(n for n in range(1, parts) if size % n == 0)
                 raise ValueError(
-                    f"{name}={parts} must divide rollout_batch_size={size}; try {fits}"
+                    say(
+                        "{name}={parts} must divide rollout_batch_size={size}; try {fits}",
+                        name=name,
+                        parts=parts,
+                        size=size,
+                        fits=fits,
+                    )
                 )
         if self.missing_eos == "subtract" and self.missing_eos_penalty < 0:
             raise ValueError(
-                f"missing_eos_penalty={self.missing_eos_penalty} would be added, not taken off; "
-                "with missing_eos=subtract give a positive amount"
+                say(
+                    "missing_eos_penalty={penalty} would be added, not taken off; with "
+                    "missing_eos=subtract give a positive amount",
+                    penalty=self.missing_eos_penalty,
+                )
             )
         return self

@@ -19,6 +19,7 @@ from align.config.section import suggest
 from align.config.trainer_fields import TrainerFieldError
 from align.config.yaml_lines import Document, KeyPath, Problem, parse_scalar, read_yaml
 from align.errors import ConfigError
+from align.messages import say
 
 COMMAND_LINE = "command line"
 
@@ -125,25 +126,31 @@ def _problem(path: KeyPath, message: str, document: Document, overridden: set[Ke
 
 def _message(item: Any, path: KeyPath, cause: Any) -> str:
     value, kind = item["input"], item["type"]
+    given = {"key": path[-1] if path else "", "value": value}
     match kind:
         case "extra_forbidden":
-            return f"unknown key; {suggest(str(path[-1]), _keys(_model_at(path[:-1])))}"
+            suggestion = suggest(str(path[-1]), _keys(_model_at(path[:-1])))
+            return say("unknown key; {suggestion}", suggestion=suggestion)
         case "missing":
-            return f"missing; add it, or give {'.'.join(map(str, path))}=VALUE on the command line"
+            key = ".".join(map(str, path))
+            return say("missing; add it, or give {key}=VALUE on the command line", key=key)
         case "value_error":
             return str(cause)
         case "dict_type":
-            return f"{path[-1]}={value!r}: should be a mapping, as {{name: value}}"
+            return say("{key}={value!r}: should be a mapping, as {{name: value}}", **given)
         case "tuple_type":
-            return f"{path[-1]}={value!r}: should be a list, as [one, two]"
+            return say("{key}={value!r}: should be a list, as [one, two]", **given)
         case "model_type":
-            return f"{value!r} should be a mapping of {', '.join(_keys(_model_at(path)))}"
+            keys = ", ".join(_keys(_model_at(path)))
+            return say("{value!r} should be a mapping of {keys}", value=value, keys=keys)
         case "literal_error":
             choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-            what = "unknown key" if item["loc"][-1] == "[key]" else f"{path[-1]}={value}"
-            return f"{what}; {suggest(str(value), choices.split(', '))}"
+            suggestion = suggest(str(value), choices.split(", "))
+            if item["loc"][-1] == "[key]":
+                return say("unknown key; {suggestion}", suggestion=suggestion)
+            return f"{path[-1]}={value}; {suggestion}"
         case "string_pattern_mismatch":
-            return f"{path[-1]}={value}: letters, digits, `.`, `_`, `-`, and no mark first"
+            return say("{key}={value}: letters, digits, `.`, `_`, `-`, and no mark first", **given)
         case _:
             return f"{path[-1]}={value!r}: {item['msg'].removeprefix('Input ')}"
 

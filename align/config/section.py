@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from align.messages import say
+
 RUN_NAME = r"[^\W_][\w.-]{0,63}"
 """Letters and digits of any script: no path, no control or invisible character matches `\\w`."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -33,4 +35,6 @@ class Section(BaseModel):
 def suggest(word: str, known: Sequence[str]) -> str:
     """What to do about a word that is not known: the nearest one that is, or all of them."""
     near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+    if near:
+        return say("did you mean `{name}`?", name=near[0])
+    return say("known: {names}", names=", ".join(known))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from align.config.section import Count, Section
+from align.messages import say
 
 TEMPLATES = ("plain", "chatml", "llama3", "gemma", "mistral")
 """Chat templates by name; align/data/templates.py has their text."""
@@ -132,7 +133,7 @@ class DataSource(Section):
     @model_validator(mode="after")
     def _heldout_needs_holdout(self) -> Self:
         if self.part == "heldout" and self.holdout == 0.0:
-            raise ValueError("part=heldout needs a holdout above 0; add `holdout: 0.2`")
+            raise ValueError(say("part=heldout needs a holdout above 0; add `holdout: 0.2`"))
         return self
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from align.config.methods import TRL
 from align.errors import ConfigError
+from align.messages import say
 
 OURS = {
     "output_dir": "the run decides it: run=NAME",
@@ -73,19 +74,26 @@ def check_trainer(stage: str, settings: dict[str, Any]) -> None:
     problems = []
     for name, value in settings.items():
         if name in OURS:
-            problems.append((name, f"not set here; {OURS[name]}"))
+            problems.append((name, say("not set here; {instead}", instead=say(OURS[name]))))
         elif name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             hint = (
-                f"did you mean `{near[0]}`?" if near else "see TRL's documentation for its fields"
+                say("did you mean `{name}`?", name=near[0])
+                if near
+                else say("see TRL's documentation for its fields")
             )
-            problems.append((name, f"{TRL[stage]}Config has no such field; {hint}"))
+            said = say("{trainer}Config has no such field; {hint}", trainer=TRL[stage], hint=hint)
+            problems.append((name, said))
         elif not _fits(value, fields[name]):
-            problems.append((name, f"{name}={value!r} should be {fields[name]}"))
+            problems.append((name, _should_be(name, value, fields[name])))
         elif (range_ := _out_of_range(name, value)) is not None:
-            problems.append((name, f"{name}={value!r} should be {range_}"))
+            problems.append((name, _should_be(name, value, range_)))
     if problems:
         raise TrainerFieldError(problems)
+
+
+def _should_be(name: str, value: Any, expected: str) -> str:
+    return say("{name}={value!r} should be {expected}", name=name, value=value, expected=expected)
 
 
 def _out_of_range(name: str, value: Any) -> str | None:
@@ -93,11 +101,11 @@ def _out_of_range(name: str, value: Any) -> str | None:
     if not isinstance(value, int | float):
         return None
     if name in POSITIVE:
-        return None if 0 < value < math.inf else "above 0"
+        return None if 0 < value < math.inf else say("above 0")
     if name in NOT_NEGATIVE:
-        return None if 0 <= value < math.inf else "0 or above"
-    if name == "max_steps":
-        return None if value == -1 or value > 0 else "above 0, or -1 for num_train_epochs"
+        return None if 0 <= value < math.inf else say("0 or above")
+    if name == "max_steps" and value != -1 and value <= 0:
+        return say("above 0, or -1 for num_train_epochs")
     return None
 
 

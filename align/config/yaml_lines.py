@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from align.errors import ConfigError
-from align.messages import one_line
+from align.messages import one_line, say
 
 KeyPath = tuple[str | int, ...]
 
@@ -106,7 +106,7 @@ def parse_yaml(text: str, source: str) -> Document:
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 document.problem(
                     event.start_mark.line + 1 if event.start_mark else 1,
-                    "anchors and aliases are not read; write the value out",
+                    say("anchors and aliases are not read; write the value out"),
                 )
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -148,18 +148,22 @@ def _build(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) 
             return loader.construct_object(node)
         except (yaml.YAMLError, ValueError):
             document.problem(
-                node.start_mark.line + 1, f"{node.tag} is not read; write a plain value"
+                node.start_mark.line + 1,
+                say("{tag} is not read; write a plain value", tag=node.tag),
             )
             return None
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line, key = key_node.start_mark.line + 1, key_node.value
         if not isinstance(key_node, yaml.ScalarNode):
-            document.problem(line, "a key must be a word; write `key: value`")
+            document.problem(line, say("a key must be a word; write `key: value`"))
             continue
         if key in mapping:
             first, name = document.lines[(*path, key)], ".".join(map(str, (*path, key)))
-            document.problem(line, f"{name}: given twice (first on line {first}); remove one")
+            said = say(
+                "{name}: given twice (first on line {first}); remove one", name=name, first=first
+            )
+            document.problem(line, said)
             continue
         document.lines[(*path, key)] = line
         mapping[key] = _build(value_node, (*path, key), document, loader)

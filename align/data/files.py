@@ -186,14 +186,19 @@ def _json(text: str) -> Any:
             return json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         raise RowError(
-            f"column {error.colno}", f"not JSON ({error.msg})", "write one JSON object a line"
+            f"column {error.colno}",
+            "not JSON ({reason})",
+            "write one JSON object a line",
+            reason=error.msg,
         ) from error
 
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise RowError("row", f"a {kind}, not an object", 'write {"prompt": …, "response": …}')
+        raise RowError(
+            "row", "a {kind}, not an object", 'write {{"prompt": …, "response": …}}', kind=kind
+        )
     return value
 
 
@@ -212,8 +217,16 @@ def _read_csv(path: Path, content: bytes) -> Iterator[LocatedRow]:
                     "{where}: {names}: a column given twice; keep one", where=where, names=names
                 )
         elif len(cells) != len(header):
-            problem = f"{len(cells)} columns where the header has {len(header)}"
-            yield where, RowError("row", problem, "put cells that hold a comma in double quotes")
+            yield (
+                where,
+                RowError(
+                    "row",
+                    "{cells} columns where the header has {columns}",
+                    "put cells that hold a comma in double quotes",
+                    cells=len(cells),
+                    columns=len(header),
+                ),
+            )
         else:
             yield where, dict(zip(header, cells, strict=True))
 

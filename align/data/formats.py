@@ -20,6 +20,7 @@ from typing import Any
 
 from align.config.section import suggest
 from align.data.rows import Instruction, Message, Preference, Prompt, RowError
+from align.messages import say
 
 FORMATS = ("messages", "prompt-response", "alpaca", "preference", "hh-rlhf")
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
@@ -34,7 +35,13 @@ def require_known(format: str) -> None:
         ValueError: what to write instead.
     """
     if format not in ("auto", *FORMATS):
-        raise ValueError(f"format={format}: unknown; {suggest(format, ('auto', *FORMATS))}")
+        raise ValueError(
+            say(
+                "format={format}: unknown; {suggestion}",
+                format=format,
+                suggestion=suggest(format, ("auto", *FORMATS)),
+            )
+        )
 
 
 def detect(row: dict[str, Any]) -> str:
@@ -50,8 +57,9 @@ def detect(row: dict[str, Any]) -> str:
         return "prompt-response"
     raise RowError(
         "row",
-        f"columns {', '.join(map(str, row)) or 'none'} fit no known format",
-        "name yours in the data source, as `columns: {prompt: question, response: answer}`",
+        "columns {columns} fit no known format",
+        "name yours in the data source, as `columns: {{prompt: question, response: answer}}`",
+        columns=", ".join(map(str, row)) or "none",
     )
 
 
@@ -127,11 +135,11 @@ def _answer(text: str) -> Message:
 
 def _clean(value: Any, field: str) -> str:
     if value is None or (isinstance(value, float) and value != value):
-        raise RowError(field, "missing", f"give every row a text in `{field}`")
+        raise RowError(field, "missing", "give every row a text in `{field}`", field=field)
     if not value and value != 0:
-        raise RowError(field, "empty", f"give a text in `{field}` or remove the row")
+        raise RowError(field, "empty", "give a text in `{field}` or remove the row", field=field)
     if not isinstance(value, str):
-        raise RowError(field, f"a {type(value).__name__}, not text", "put it in quotes")
+        raise RowError(field, "a {kind}, not text", "put it in quotes", kind=type(value).__name__)
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -139,7 +147,7 @@ def _clean(value: Any, field: str) -> str:
             field, "holds half of a surrogate pair", "write the character itself"
         ) from error
     if not value.strip():
-        raise RowError(field, "empty", f"give a text in `{field}` or remove the row")
+        raise RowError(field, "empty", "give a text in `{field}` or remove the row", field=field)
     return value.strip()
 
 
@@ -189,11 +197,13 @@ def _messages(value: list[Any], field: str) -> list[Message]:
     for number, item in enumerate(value):
         at = f"{field}[{number}]"
         if not isinstance(item, dict):
-            raise RowError(at, f"a {type(item).__name__}, not a message", "give role and content")
+            raise RowError(
+                at, "a {kind}, not a message", "give role and content", kind=type(item).__name__
+            )
         role = item.get("role", item.get("from"))
         role = ROLES.get(role, role) if isinstance(role, str) else role
         if role not in ("system", "user", "assistant"):
-            raise RowError(f"{at}.role", f"{role!r}", "use system, user or assistant")
+            raise RowError(f"{at}.role", "{role!r}", "use system, user or assistant", role=role)
         content = item.get("content", item.get("value"))
         messages.append({"role": role, "content": _clean(content, f"{at}.content")})
     return messages
@@ -215,7 +225,7 @@ def _transcript(row: dict[str, Any], field: str) -> list[Message]:
     opening, *turns = _TURN.split(row[field])
     if opening.strip() or not turns:
         raise RowError(
-            field, "no hh-rlhf transcript", r"begin with '\n\nHuman: ', or add a column `prompt`"
+            field, "no hh-rlhf transcript", "begin with '\\n\\nHuman: ', or add a column `prompt`"
         )
     messages: list[Message] = []
     for speaker, content in zip(turns[::2], turns[1::2], strict=True):
@@ -236,11 +246,17 @@ def _check_turns(messages: list[Message], *, last: str, field: str) -> None:
     for number, message in enumerate(turns):
         expected = ("user", "assistant")[number % 2]
         if message["role"] != expected:
-            problem = f"turn {number + 1} is by {message['role']}, expected {expected}"
-            raise RowError(field, problem, "let user and assistant take turns")
+            raise RowError(
+                field,
+                "turn {turn} is by {role}, expected {expected}",
+                "let user and assistant take turns",
+                turn=number + 1,
+                role=message["role"],
+                expected=expected,
+            )
     if not turns or turns[-1]["role"] != last:
         raise RowError(
-            field, f"does not end with the {last}", f"end it with a message of the {last}"
+            field, "does not end with the {last}", "end it with a message of the {last}", last=last
         )
     for number, message in enumerate(messages):
         if not message["content"]:

@@ -12,7 +12,7 @@ from align.data import formats
 from align.data.files import read_rows
 from align.data.rows import Instruction, Message, Preference, Prompt, RowError
 from align.errors import ConfigError, DataError
-from align.messages import one_line
+from align.messages import one_line, say
 
 LISTED = 10
 """Bad rows written out in full; the rest are counted."""
@@ -107,14 +107,17 @@ def _renamed(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
     """Give the file's columns our names."""
     for ours, theirs in columns.items():
         if theirs not in row:
-            raise RowError(theirs, f"no such column (columns.{ours}={theirs})", _have(row))
+            raise RowError(
+                theirs,
+                "no such column (columns.{ours}={theirs})",
+                "the row has {columns}",
+                ours=ours,
+                theirs=theirs,
+                columns=", ".join(map(str, row)),
+            )
     ours_of = {theirs: ours for ours, theirs in columns.items()}
     kept = {name: value for name, value in row.items() if name not in columns}
     return kept | {ours_of[name]: value for name, value in row.items() if name in ours_of}
-
-
-def _have(row: dict[str, Any]) -> str:
-    return f"the row has {', '.join(map(str, row))}"
 
 
 def _in_part(prompt: Sequence[Message], source: DataSource) -> bool:
@@ -139,14 +142,27 @@ def _report(
     if len(problems) > LISTED:
         counts = Counter(error.reason for _, error in problems).most_common(5)
         reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
-        lines.append(f"{path}: {len(problems)} bad rows of {rows}: {reasons}")
+        lines.append(
+            say(
+                "{path}: {bad} bad rows of {rows}: {reasons}",
+                path=path,
+                bad=len(problems),
+                rows=rows,
+                reasons=reasons,
+            )
+        )
     if len(problems) > source.max_bad_rows:
         if source.max_bad_rows or len(problems) > 1:
             lines.append(
-                f"{path}: {len(problems)} bad rows, max_bad_rows={source.max_bad_rows}; "
-                "correct them, or raise max_bad_rows to drop them"
+                say(
+                    "{path}: {bad} bad rows, max_bad_rows={allowed}; correct them, or raise "
+                    "max_bad_rows to drop them",
+                    path=path,
+                    bad=len(problems),
+                    allowed=source.max_bad_rows,
+                )
             )
         raise DataError("\n".join(lines))
     if warn is not None:
         for line in lines:
-            warn(f"dropped {line}")
+            warn(say("dropped {line}", line=line))

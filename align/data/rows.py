@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from align.messages import one_line
+from align.messages import one_line, say
 
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`"""
 
 
 class RowError(Exception):
-    """One row that cannot be used: which field, what is wrong, what to do."""
+    """One row that cannot be used: which field, what is wrong, what to do.
 
-    def __init__(self, field: str, problem: str, remedy: str) -> None:
-        super().__init__(one_line(f"{field}: {problem}; {remedy}"))
-        self.reason = one_line(f"{field}: {problem}")
+    Problem and remedy are sentences with `{values}`, said in the language of the reader.
+    """
+
+    def __init__(self, field: str, problem: str, remedy: str, /, **values: object) -> None:
+        self.reason = one_line(f"{field}: {say(problem, **values)}")
+        super().__init__(f"{self.reason}; {one_line(say(remedy, **values))}")
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Checkpoints:
         minutes: from one checkpoint to the next, at the end of a step; None: steps alone count.
         curve: a metrics file that goes with the state: saved with it, and put back on resuming.
         stop: tells of a stop signal, which makes the next step save and end the stage.
-        say: where lines for the user go.
+        report: where lines for the user go.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Checkpoints:
         minutes: float | None = None,
         curve: Path | None = None,
         stop: Stop | None = None,
-        say: Callable[[str], None] = tell,
+        report: Callable[[str], None] = tell,
     ) -> None:
         self._run_dir, self._stage, self._inputs = run_dir, stage, inputs
         self._every, self._minutes = every, minutes
         self._curve, self.stop = curve, stop or Stop()
         self._saved_at = time.monotonic()
-        self._say = lambda line: say(f"{stage:<9}{line}")
+        self._say = lambda line: report(f"{stage:<9}{line}")
         self._folder = checkpoint_folder(run_dir, stage)
         with retryable(f"{self._folder}: cannot be made"):
             self._folder.mkdir(parents=True, exist_ok=True)

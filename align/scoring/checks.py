@@ -13,6 +13,7 @@ from align.config import DataSource
 from align.data.load import load_prompts
 from align.data.rows import Prompt
 from align.errors import DataError
+from align.messages import say
 from align.scoring.patterns import fault
 from align.scoring.rules import KINDS, Check
 
@@ -65,38 +66,84 @@ def require_usable(checks: Sequence[Check]) -> None:
     for check in checks:
         kind = check.get("kind")
         if not isinstance(kind, str) or kind not in KINDS:
-            raise ValueError(f"kind={kind!r} is no check; choose one of {', '.join(sorted(KINDS))}")
+            raise ValueError(
+                say(
+                    "kind={kind!r} is no check; choose one of {kinds}",
+                    kind=kind,
+                    kinds=", ".join(sorted(KINDS)),
+                )
+            )
         _require_values(kind, check)
         weight = check.get("weight", 1.0)
         if not _is_number(weight) or not 0 < weight < math.inf:
-            raise ValueError(f"{kind}: weight={weight!r} should be a number above 0")
+            raise ValueError(
+                say(
+                    "{kind}: weight={weight!r} should be a number above 0", kind=kind, weight=weight
+                )
+            )
         if not isinstance(check.get("core", False), bool):
-            raise ValueError(f"{kind}: core={check['core']!r} should be true or false")
+            raise ValueError(
+                say("{kind}: core={core!r} should be true or false", kind=kind, core=check["core"])
+            )
     if not any(check.get("core") for check in checks):
-        raise ValueError("at least one must be core; add `core: true`")
+        raise ValueError(say("at least one must be core; add `core: true`"))
 
 
 def _require_values(kind: str, check: Check) -> None:
     for name, expected in NEEDS.get(kind, {}).items():
         value: Any = check.get(name)
         if not _is(value, expected) or (not value and name != "answer"):
-            raise ValueError(f"{kind}: {name}={value!r} should be {TYPE_NAMES[expected]}")
+            raise ValueError(
+                say(
+                    "{kind}: {name}={value!r} should be {expected}",
+                    kind=kind,
+                    name=name,
+                    value=value,
+                    expected=say(TYPE_NAMES[expected]),
+                )
+            )
         if isinstance(value, list) and not all(isinstance(text, str) and text for text in value):
-            raise ValueError(f"{kind}: {name}={value!r} should hold texts; put them in quotes")
+            raise ValueError(
+                say(
+                    "{kind}: {name}={value!r} should hold texts; put them in quotes",
+                    kind=kind,
+                    name=name,
+                    value=value,
+                )
+            )
         if expected is int and value < 0:
-            raise ValueError(f"{kind}: {name}={value} should not be below 0")
+            raise ValueError(
+                say(
+                    "{kind}: {name}={value} should not be below 0",
+                    kind=kind,
+                    name=name,
+                    value=value,
+                )
+            )
         if name == "language" and value not in LANGUAGES:
-            raise ValueError(f"{kind}: language={value!r}: choose {' or '.join(LANGUAGES)}")
+            raise ValueError(
+                say(
+                    "{kind}: language={value!r}: choose {languages}",
+                    kind=kind,
+                    value=value,
+                    languages=" or ".join(LANGUAGES),
+                )
+            )
         if name in ("answer", "other") and value == "":
-            raise ValueError(f"{kind}: {name} is empty; give a text")
+            raise ValueError(say("{kind}: {name} is empty; give a text", kind=kind, name=name))
     if kind == "number":
         given = check.get("given", [])
         if not isinstance(given, list) or not all(_is(number, int) for number in given):
             raise ValueError(
-                f"number: given={given!r} should be a list of whole numbers, as [3, 5]"
+                say(
+                    "number: given={given!r} should be a list of whole numbers, as [3, 5]",
+                    given=given,
+                )
             )
     if kind == "regex" and (problem := fault(check["pattern"])) is not None:
-        raise ValueError(f"regex: pattern={check['pattern']!r}: {problem}")
+        raise ValueError(
+            say("regex: pattern={pattern!r}: {problem}", pattern=check["pattern"], problem=problem)
+        )
 
 
 def _is(value: Any, kind: type) -> bool:
