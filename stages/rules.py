@@ -15,6 +15,7 @@ from pathlib import Path
 from align.config import Recipe
 from align.config.methods import ALIGNED
 from align.runs.command import command_line, read_command, take
+from align.runs.dependencies import changed_unseen
 from align.runs.manifest import MANIFEST
 from stages.pipeline import STAGES
 
@@ -46,6 +47,8 @@ def rules(recipe: Recipe, run_dir: Path) -> str:
             " ".join([f"{target}:", "$(inputs)", *(made[p] for p in made if p in parents)]),
             f"\t@$(call stage,{command})",
         ]
+        if changed_unseen(run_dir, name):
+            lines.append(f"{target}: FORCE")
     return "\n".join(lines) + "\n"
 
 

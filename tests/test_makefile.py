@@ -118,6 +118,30 @@ def test_make_asks_the_stage_when_something_it_was_made_from_is_newer(project, c
     assert make("sft") == ["sft"]
 
 
+@pytest.mark.parametrize("changed", ["sft.jsonl", "base/model.safetensors", "base/config.json"])
+def test_make_asks_the_stage_when_something_is_another_without_being_newer(project, changed):
+    """F9: a file put back with its date of long ago."""
+    Path("base/model.safetensors").write_text("weights")
+    make("sft")
+    note(chain.SFT)
+    assert make("sft") == []
+    Path(changed).write_text("something else")
+    older(changed, -1e6)
+    assert make("sft") == ["sft"]
+    note(chain.SFT)
+    assert make("sft") == []
+
+
+def test_make_asks_the_stage_when_a_library_is_another(project):
+    make("sft")
+    note(chain.SFT)
+    noted = Path("runs/r/.deps/sft.json")
+    noted.write_text(noted.read_text().replace('"versions.torch": "', '"versions.torch": "9'))
+    assert make("sft") == ["sft"]
+    noted.write_text("{")
+    assert make("sft") == ["sft"]
+
+
 def test_make_asks_the_stage_when_something_it_was_made_from_is_gone(project):
     make("sft")
     note(chain.SFT)

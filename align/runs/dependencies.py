@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from align.config import Recipe
 from align.runs.contract import Stage
-from align.runs.hashing import HashCache
-from align.runs.inputs import ROOT, stage_code
+from align.runs.hashing import HashCache, folder_files
+from align.runs.inputs import ROOT, library_versions, stage_code
 from align.runs.manifest import MANIFEST
 
 
@@ -51,7 +53,45 @@ def write_dependencies(
     place.parent.mkdir(exist_ok=True)
     if not place.is_file() or place.read_text(encoding="utf-8") != text:
         place.write_text(text, encoding="utf-8")
+    models_files = [p for m in models if m.revision is None for p in _files_of(Path(m.path))]
+    _note_stamps(place.with_suffix(".json"), [*files, *models_files])
     os.utime(manifest)
+
+
+def changed_unseen(run_dir: Path, stage: str) -> bool:
+    """Whether something that a stage was made from is another without being newer.
+
+    make goes by what is newer: a file put back with its old date, another size under the same date
+    and another version of a library are nothing to it.
+    """
+    try:
+        known = json.loads((run_dir / ".deps" / f"{stage}.json").read_text(encoding="utf-8"))
+        return bool(known["versions"] != library_versions()) or any(
+            _stamp(Path(name)) != stamp for name, stamp in known["files"].items()
+        )
+    except FileNotFoundError:  # it never ran
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError):  # torn
+        return True
+
+
+def _note_stamps(place: Path, files: Iterable[Path]) -> None:
+    stamps = {os.path.relpath(file): _stamp(file) for file in files}
+    text = json.dumps({"versions": library_versions(), "files": stamps})
+    if not place.is_file() or place.read_text(encoding="utf-8") != text:
+        place.write_text(text, encoding="utf-8")
+
+
+def _stamp(file: Path) -> list[int] | None:
+    try:
+        stat = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _files_of(model: Path) -> list[Path]:
+    return folder_files(model) if model.is_dir() else [model]
 
 
 def _escape(path: Path) -> str:
