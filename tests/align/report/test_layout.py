@@ -20,9 +20,10 @@ from align.report.render import render
 from tests import summaries
 
 WIDTHS = (390, 768, 1280)
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+NAMES = ("google-chrome", "chromium", "chromium-browser")
+FOUND = [path for name in NAMES if (path := shutil.which(name))]
+CHROMIUM = next((path for path in FOUND if "snap" not in str(Path(path).resolve())), "")
+"""A snap sees no temporary folder."""
 MEASURE = """
 const INTERVAL = /\\[[^\\[\\]]{1,40}\\]/g;
 const WORD = /(?:[-−+](?=\\d))?[A-Za-z0-9]+(?:[.,:]\\d+)*/g;
