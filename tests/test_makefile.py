@@ -246,9 +246,8 @@ def test_a_variable_that_make_does_not_know_is_refused_in_one_line(project, targ
 
 
 def test_variables_of_one_target_are_known_to_it(project):
-    called = subprocess.run(
-        ["make", "-n", "torture", "KILLS=3", "SEED=4"], capture_output=True, text=True, check=True
-    )
+    command = ["make", "-n", "torture", "KILLS=3", "SEED=4"]
+    called = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "'kills=3' 'seed=4'" in called.stdout
 
 
@@ -277,9 +276,8 @@ def test_an_old_python_is_refused_before_anything_is_made(project):
     shutil.rmtree(".venv")
     Path("old").write_text("#!/bin/sh\nexit 1\n")
     Path("old").chmod(0o755)
-    done = subprocess.run(
-        ["make", "setup", "PYTHON=./old"], capture_output=True, text=True, check=False
-    )
+    command = ["make", "setup", "PYTHON=./old"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "error: PYTHON=./old is older than 3.11" in done.stderr
     assert not Path(".venv").exists()
@@ -291,8 +289,7 @@ def test_an_old_python_is_refused_before_anything_is_made(project):
 def test_set_up_says_what_it_would_fetch_and_how_to_avoid_it_before_pip_starts(project):
     """The stand-in has no torch, and writes down what pip would be asked for."""
     Path(".venv/.ready").unlink()
-    python = Path(".venv/bin/python")
-    python.write_text('#!/bin/sh\ntest "$1" = -c && exit 1\necho "ran $*"\n')
+    Path(".venv/bin/python").write_text('#!/bin/sh\ntest "$1" = -c && exit 1\necho "ran $*"\n')
     index = "TORCH_INDEX=https://download.pytorch.org/whl/cpu"
     told = subprocess.run(["make", "setup"], capture_output=True, text=True, check=True).stdout
     (line,) = [line for line in told.splitlines() if line.startswith("torch: ")]
