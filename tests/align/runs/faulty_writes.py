@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,19 @@ def disk_full() -> None:
 
 
 class FaultyWrites:
-    """Counts calls that write below a folder, or to a descriptor; the n-th meets `happens`."""
+    """Counts calls that write to a folder or below it; the n-th meets `happens`."""
 
     def __init__(self, folder: Path, at: int = 0, happens: Callable[[], None] = disk_full) -> None:
         self.folder, self.at, self.happens = f"{folder.resolve()}/", at, happens
         self.calls: list[str] = []
 
     def called(self, what: str, path: Any) -> None:
+        if isinstance(path, int):  # a descriptor
+            path = Path(f"/proc/self/fd/{path}").readlink()
         if isinstance(path, str | os.PathLike):
             if not f"{Path.cwd() / path}/".startswith(self.folder):
                 return
-            path = Path(path).name
+            path = Path(re.sub(r"^\.tmp-.*", ".tmp", Path(path).name))
         self.calls.append(f"{what} {path}")
         if len(self.calls) == self.at:
             self.happens()
@@ -55,7 +58,13 @@ class FaultyWrites:
                 return true_open(path, mode, *args, **kwargs)
             self.called("open", path)
             file = true_open(path, mode, *args, **kwargs)
-            file.write = counted(f"write {Path(path).name}", file.write)
+            true_write = file.write
+
+            def write(content: Any) -> Any:
+                self.called("write", path)
+                return true_write(content)
+
+            file.write = write
             return file
 
         def saved(tensors: Any, path: Any) -> None:

@@ -30,7 +30,7 @@ def made(folder, stop=None):
     folder.mkdir(exist_ok=True)
     curve = folder / "metrics.jsonl"
     curve.write_text("1\n")
-    return Checkpoints(folder, "ppo", INPUTS, curve=curve, stop=stop, say=lambda _: None)
+    return Checkpoints(folder, "ppo", INPUTS, curve=curve, stop=stop)
 
 
 def calls_of_a_save(folder):
