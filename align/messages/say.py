@@ -26,6 +26,15 @@ def say(sentence: str, /, **values: object) -> str:
     return filled(sentence, values)
 
 
+class Sentence(str):
+    """A sentence of a table: English as it stands there, `said()` when a person reads it."""
+
+    __slots__ = ()
+
+    def said(self, /, **values: object) -> str:
+        return say(self, **values)
+
+
 def filled(sentence: str, values: Mapping[str, object]) -> str:
     """The sentence with its values, each made harmless: they come from anywhere."""
     if not values:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from align.messages import Sentence, say
+
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
@@ -78,8 +80,10 @@ class Rule:
     holds: Callable[[Rows, Setting], bool]
     reading: str
     """Metric to look at."""
-    cause: str
-    remedy: str
+    cause: Sentence
+    remedy: Sentence
+    ours: bool = True
+    """Whether samplers and models of this project can do it; otherwise it is a bug in them."""
 
     @property
     def key(self) -> str:
@@ -89,7 +93,22 @@ class Rule:
         """The cause with its figures after these rows."""
         found = [float(row[self.reading]) for row in rows if self.reading in row]
         label = self.reading.removeprefix("ppo/")
-        return f"{self.cause} ({label} {found[-1]:.3g}, at first {found[0]:.3g})"
+        return say(
+            "{cause} ({label} {last:.3g}, at first {first:.3g})",
+            cause=self.cause.said(),
+            label=label,
+            last=found[-1],
+            first=found[0],
+        )
+
+    def advice(self) -> str:
+        """What to do, in the language of the reader."""
+        if self.ours:
+            return self.remedy.said()
+        return say(
+            "{remedy}; with the samplers and models of this project it is a bug: please report it",
+            remedy=self.remedy.said(),
+        )
 
 
 def recent(rows: Rows, metric: str, window: int = WINDOW) -> float | None:
@@ -181,96 +200,115 @@ def clip_high(rows: Rows, setting: Setting) -> bool:
     return share is not None and share > CLIP_HIGH
 
 
-REPORT_IT = "with the samplers and models of this project it is a bug: please report it"
 RULES = (
     Rule(
         "negative_kl",
         negative_kl,
         "ppo/kl/sequence",
-        "the KL to the reference is negative beyond chance: responses do not come from the "
-        "distribution whose log-probabilities are computed",
-        f"sample without top-k, top-p and penalties, at ppo.temperature; {REPORT_IT}",
+        Sentence(
+            "the KL to the reference is negative beyond chance: responses do not come from the "
+            "distribution whose log-probabilities are computed"
+        ),
+        Sentence("sample without top-k, top-p and penalties, at ppo.temperature"),
+        ours=False,
     ),
     Rule(
         "ratio_off",
         ratio_off,
         "ppo/start/ratio_gap_max",
-        "before any update the policy already differs from itself: the update computes "
-        "log-probabilities otherwise than the measurement",
-        f"look for dropout, or a temperature or mask that one of them lacks; {REPORT_IT}",
+        Sentence(
+            "before any update the policy already differs from itself: the update computes "
+            "log-probabilities otherwise than the measurement"
+        ),
+        Sentence("look for dropout, or a temperature or mask that one of them lacks"),
+        ours=False,
     ),
     Rule(
         "sampler_gap",
         sampler_gap,
         "ppo/sampler/gap_mean",
-        "sampler and trainer disagree on the log-probabilities of the responses",
-        "sample with the same weights and ppo.temperature, without top-k, top-p and penalties; "
-        f"{REPORT_IT}",
+        Sentence("sampler and trainer disagree on the log-probabilities of the responses"),
+        Sentence(
+            "sample with the same weights and ppo.temperature, without top-k, top-p and penalties"
+        ),
+        ours=False,
     ),
     Rule(
         "sampler_biased",
         sampler_biased,
         "ppo/sampler/surprise",
-        "responses hold likelier or unlikelier tokens than the policy would choose",
-        f"sample without top-k, top-p and penalties, at ppo.temperature; {REPORT_IT}",
+        Sentence("responses hold likelier or unlikelier tokens than the policy would choose"),
+        Sentence("sample without top-k, top-p and penalties, at ppo.temperature"),
+        ours=False,
     ),
     Rule(
         "no_stops",
         no_stops,
         "ppo/response/stop_rate",
-        "few responses still end with a stop token",
-        "see that SFT's own answers stop and that the reward does not pay for length; raise "
-        "ppo.max_new_tokens if they were only cut, lower ppo.missing_eos_penalty if they ramble",
+        Sentence("few responses still end with a stop token"),
+        Sentence(
+            "see that SFT's own answers stop and that the reward does not pay for length; raise "
+            "ppo.max_new_tokens if they were only cut, lower ppo.missing_eos_penalty if they ramble"
+        ),
     ),
     Rule(
         "length_cap",
         length_cap,
         "ppo/response/length",
-        "most responses are cut at ppo.max_new_tokens",
-        "raise ppo.max_new_tokens, or see whether the reward model prefers what is long",
+        Sentence("most responses are cut at ppo.max_new_tokens"),
+        Sentence("raise ppo.max_new_tokens, or see whether the reward model prefers what is long"),
     ),
     Rule(
         "length_drift",
         length_drift,
         "ppo/response/length",
-        "responses have become much longer or shorter than they were",
-        "read some; compare the reward model's accuracy by length in the report, balance the "
-        "lengths of its pairs, or raise ppo.kl_coef",
+        Sentence("responses have become much longer or shorter than they were"),
+        Sentence(
+            "read some; compare the reward model's accuracy by length in the report, balance the "
+            "lengths of its pairs, or raise ppo.kl_coef"
+        ),
     ),
     Rule(
         "entropy_collapse",
         entropy_collapse,
         "ppo/policy/entropy",
-        "the policy hardly varies its responses any more",
-        "lower ppo.learning_rate or ppo.epochs, or raise ppo.kl_coef; read what it repeats",
+        Sentence("the policy hardly varies its responses any more"),
+        Sentence(
+            "lower ppo.learning_rate or ppo.epochs, or raise ppo.kl_coef; read what it repeats"
+        ),
     ),
     Rule(
         "critic_blind",
         critic_blind,
         "ppo/value/explained_variance",
-        "the critic predicts returns worse than a constant would",
-        "raise ppo.value_learning_rate or ppo.critic_warmup, or set ppo.critic=zero",
+        Sentence("the critic predicts returns worse than a constant would"),
+        Sentence("raise ppo.value_learning_rate or ppo.critic_warmup, or set ppo.critic=zero"),
     ),
     Rule(
         "gold_falls",
         gold_falls,
         "ppo/probe/gold",
-        "the reward rises while the rule judge's score of held-back prompts falls: "
-        "over-optimisation",
-        "end earlier (ppo.iterations), raise ppo.kl_coef, or train the reward model on more pairs",
+        Sentence(
+            "the reward rises while the rule judge's score of held-back prompts falls: "
+            "over-optimisation"
+        ),
+        Sentence(
+            "end earlier (ppo.iterations), raise ppo.kl_coef, or train the reward model on more "
+            "pairs"
+        ),
     ),
     Rule(
         "kl_far",
         kl_far,
         "ppo/kl/token",
-        "the policy has gone far from the reference",
-        "lower ppo.learning_rate, raise ppo.kl_coef, or set ppo.kl_target",
+        Sentence("the policy has gone far from the reference"),
+        Sentence("lower ppo.learning_rate, raise ppo.kl_coef, or set ppo.kl_target"),
     ),
     Rule(
         "clip_high",
         clip_high,
         "ppo/policy/clip_fraction",
-        "updates move the policy further than the clip range on many tokens",
-        "lower ppo.learning_rate or ppo.epochs, or set ppo.early_stop_kl",
+        Sentence("updates move the policy further than the clip range on many tokens"),
+        Sentence("lower ppo.learning_rate or ppo.epochs, or set ppo.early_stop_kl"),
     ),
 )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from align.config import PPOConfig
 from align.errors import DivergedError
-from align.messages import tell
+from align.messages import say, tell
 from align.ppo.alarms import RULES, Setting
 from align.ppo.metrics import listed
 
@@ -79,9 +79,21 @@ class Monitor:
         readings |= dict.fromkeys((f"ppo/alarm/{name}" for name in over), 0.0)
         tracker.log(iteration, listed(readings), total=self.config.iterations)
         for name in sorted(over):
-            self.warn(f"alarm    {name}: over at iteration {iteration}")
+            self.warn(
+                say(
+                    "alarm    {name}: over at iteration {iteration}", name=name, iteration=iteration
+                )
+            )
         for name, cause, remedy in begun:
-            self.warn(f"alarm    {name}, iteration {iteration}: {cause}; {remedy}")
+            self.warn(
+                say(
+                    "alarm    {name}, iteration {iteration}: {cause}; {remedy}",
+                    name=name,
+                    iteration=iteration,
+                    cause=cause,
+                    remedy=remedy,
+                )
+            )
         if begun and self.config.on_alarm == "stop":
             names = ", ".join(alarm.name for alarm in begun)
             raise DivergedError(
@@ -99,7 +111,7 @@ class Monitor:
         for rule in RULES:
             if rule.holds(self.rows, self.setting):
                 if rule.name not in self.calm:
-                    begun.append(Alarm(rule.name, rule.told(self.rows), rule.remedy))
+                    begun.append(Alarm(rule.name, rule.told(self.rows), rule.advice()))
                 self.calm[rule.name] = 0
             elif rule.name in self.calm:
                 self.calm[rule.name] += 1

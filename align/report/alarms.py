@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.messages import say
 from align.ppo.alarms import RULES, Rule
 
 Rows = Sequence[Mapping[str, Any]]
@@ -45,13 +46,16 @@ def _spells(rule: Rule, rows: Rows) -> Iterator[Spell]:
         if on and begun is None:
             begun = index
         elif not on and begun is not None:
-            yield _spell(rule, rows, begun, f"to {row['step']}")
+            yield _spell(rule, rows, begun, int(row["step"]))
             begun = None
     if begun is not None:
-        yield _spell(rule, rows, begun, "to the end")
+        yield _spell(rule, rows, begun, None)
 
 
-def _spell(rule: Rule, rows: Rows, begun: int, end: str) -> Spell:
+def _spell(rule: Rule, rows: Rows, begun: int, last: int | None) -> Spell:
     first = int(rows[begun]["step"])
-    cause = rule.told(rows[: begun + 1])
-    return Spell(rule.name, f"iteration {first} {end}", cause, rule.remedy, first)
+    if last is None:
+        when = say("iteration {first} to the end", first=first)
+    else:
+        when = say("iteration {first} to {last}", first=first, last=last)
+    return Spell(rule.name, when, rule.told(rows[: begun + 1]), rule.advice(), first)
