@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from align.config.methods import ALIGNED
 from align.evaluation import best_of_n
 from align.evaluation.statistics import Estimate, Floats, bootstrap, distinct, wins
+from align.messages import Sentence
 
 FORMAT = 3
 """Counts up whenever an entry comes or means something else; the report reads this one only."""
@@ -62,16 +63,23 @@ class Measure(NamedTuple):
     """One quantity of every answer that is no judge's opinion; the report prints it by itself."""
 
     key: str
-    label: str
-    unit: str
+    label: Sentence
+    unit: Sentence
     of: Callable[[Scored], Floats]
     """[p, s], a number for each answer."""
     digits: int = 2
 
 
 MEASURES = (
-    Measure("length", "length", "tokens", lambda scored: scored.length, digits=1),
-    Measure("stop_rate", "stop rate", "answers that end by themselves", lambda one: one.stopped),
+    Measure(
+        "length", Sentence("length"), Sentence("tokens"), lambda scored: scored.length, digits=1
+    ),
+    Measure(
+        "stop_rate",
+        Sentence("stop rate"),
+        Sentence("answers that end by themselves"),
+        lambda one: one.stopped,
+    ),
 )
 """Each becomes an entry, an Estimate, and its difference to the reference as `KEY_gain`."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from align.messages import Sentence
 from align.ppo.alarms import RULES
 
 if TYPE_CHECKING:  # the report and `--help` read the table, and load no torch for it
@@ -23,7 +24,7 @@ class Metric(NamedTuple):
     """One row of the table; all readings are over response tokens only, never over padding."""
 
     key: str
-    unit: str
+    unit: Sentence
     meaning: str
     curve: bool = False
     """Whether the report draws it."""
@@ -31,8 +32,8 @@ class Metric(NamedTuple):
     """Whether the terminal shows it while the stage runs."""
 
 
-NATS, REWARD = "nats per token", "reward"
-SHARE = "share of tokens"
+NATS, REWARD = Sentence("nats per token"), Sentence("reward")
+SHARE = Sentence("share of tokens")
 TABLE = (
     Metric(
         "ppo/reward/score",
@@ -49,61 +50,94 @@ TABLE = (
     Metric("ppo/reward/shaped", REWARD, "the same minus kl_coef · KL, mean over episodes"),
     Metric(
         "ppo/kl/sequence",
-        "nats per episode",
+        Sentence("nats per episode"),
         "KL(policy ‖ reference), k1: the one in the reward",
         curve=True,
         headline=True,
     ),
     Metric("ppo/kl/token", NATS, "the same by token"),
     Metric("ppo/kl/token_k3", NATS, "the same by the estimator that is never negative"),
-    Metric("ppo/kl/coef", "reward per nat", "kl_coef of the iteration"),
-    Metric("ppo/response/length", "tokens", "mean over episodes", curve=True, headline=True),
-    Metric("ppo/response/stop_rate", "share of episodes", "ended with a stop token", curve=True),
+    Metric("ppo/kl/coef", Sentence("reward per nat"), "kl_coef of the iteration"),
+    Metric(
+        "ppo/response/length", Sentence("tokens"), "mean over episodes", curve=True, headline=True
+    ),
+    Metric(
+        "ppo/response/stop_rate",
+        Sentence("share of episodes"),
+        "ended with a stop token",
+        curve=True,
+    ),
     Metric(
         "ppo/probe/gold",
-        "0 to 1",
+        Sentence("0 to 1"),
         "rule judge's score of greedy answers to held-back prompts",
         curve=True,
     ),
     Metric("ppo/probe/reward", REWARD, "score that PPO maximises of the same answers, mean"),
-    Metric("ppo/probe/gold_change", "gold", "against the best probe so far, mean over prompts"),
-    Metric("ppo/probe/gold_change_error", "gold", "its standard error over prompts"),
+    Metric(
+        "ppo/probe/gold_change",
+        Sentence("gold"),
+        "against the best probe so far, mean over prompts",
+    ),
+    Metric("ppo/probe/gold_change_error", Sentence("gold"), "its standard error over prompts"),
     Metric("ppo/probe/reward_change", REWARD, "against that same probe, mean over prompts"),
     Metric("ppo/policy/entropy", NATS, "of the policy that sampled", curve=True),
     Metric(
-        "ppo/policy/loss", "advantage", "clipped objective, mean over optimiser steps", curve=True
+        "ppo/policy/loss",
+        Sentence("advantage"),
+        "clipped objective, mean over optimiser steps",
+        curve=True,
     ),
     Metric("ppo/policy/clip_fraction", SHARE, "whose gradient the clip removed", curve=True),
     Metric("ppo/policy/kl_old_new", NATS, "KL(sampling policy ‖ updated policy), k3"),
-    Metric("ppo/policy/ratio_max", "ratio", "largest π / π_old of the iteration"),
-    Metric("ppo/policy/ratio_gap_max", "ratio", "largest |π / π_old − 1| of the iteration"),
+    Metric("ppo/policy/ratio_max", Sentence("ratio"), "largest π / π_old of the iteration"),
+    Metric(
+        "ppo/policy/ratio_gap_max", Sentence("ratio"), "largest |π / π_old − 1| of the iteration"
+    ),
     Metric(
         "ppo/policy/steps",
-        "optimiser steps",
+        Sentence("optimiser steps"),
         "of the iteration; fewer where early_stop_kl ended it",
     ),
-    Metric("ppo/policy/grad_norm", "norm", "gradient before clipping, mean over optimiser steps"),
-    Metric("ppo/policy/learning_rate", "rate", "of the iteration"),
-    Metric("ppo/value/loss", "return²", "½ squared error, mean over optimiser steps", curve=True),
+    Metric(
+        "ppo/policy/grad_norm",
+        Sentence("norm"),
+        "gradient before clipping, mean over optimiser steps",
+    ),
+    Metric("ppo/policy/learning_rate", Sentence("rate"), "of the iteration"),
+    Metric(
+        "ppo/value/loss",
+        Sentence("return²"),
+        "½ squared error, mean over optimiser steps",
+        curve=True,
+    ),
     Metric(
         "ppo/value/explained_variance",
-        "share",
+        Sentence("share"),
         "1 − Var(R − V) / Var(R) before the update",
         curve=True,
     ),
     Metric("ppo/value/clip_fraction", SHARE, "whose value the clip held back"),
-    Metric("ppo/value/grad_norm", "norm", "gradient before clipping, mean over optimiser steps"),
-    Metric("ppo/value/learning_rate", "rate", "of the iteration"),
     Metric(
-        "ppo/start/loss", "advantage", "of the first minibatch; 0 when whitened and minibatches = 1"
+        "ppo/value/grad_norm",
+        Sentence("norm"),
+        "gradient before clipping, mean over optimiser steps",
+    ),
+    Metric("ppo/value/learning_rate", Sentence("rate"), "of the iteration"),
+    Metric(
+        "ppo/start/loss",
+        Sentence("advantage"),
+        "of the first minibatch; 0 when whitened and minibatches = 1",
     ),
     Metric("ppo/start/clip_fraction", SHARE, "of the first minibatch, 0"),
-    Metric("ppo/start/ratio_gap_max", "ratio", "of the first minibatch, 0 but for rounding"),
+    Metric(
+        "ppo/start/ratio_gap_max", Sentence("ratio"), "of the first minibatch, 0 but for rounding"
+    ),
     Metric("ppo/sampler/gap_mean", NATS, "|log π of sampler − log π of trainer|, mean"),
-    Metric("ppo/sampler/gap_max", "nats", "the same, largest"),
+    Metric("ppo/sampler/gap_max", Sentence("nats"), "the same, largest"),
     Metric("ppo/sampler/surprise", NATS, "−log π of the tokens less the entropy; mean 0"),
     Metric("ppo/sampler/surprise_error", NATS, "its standard error over episodes"),
-    *(Metric(rule.key, "0 or 1", f"1 while: {rule.cause}") for rule in RULES),
+    *(Metric(rule.key, Sentence("0 or 1"), f"1 while: {rule.cause}") for rule in RULES),
 )
 """Every metric; the report's curves stand in this order."""
 METRICS = {metric.key: metric for metric in TABLE}

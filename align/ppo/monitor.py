@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, Protocol
 from align.config import PPOConfig
 from align.errors import DivergedError
 from align.messages import say, tell
-from align.ppo.alarms import RULES, Setting
+from align.ppo.alarms import RULES
 from align.ppo.metrics import listed
+from align.ppo.rule import Setting
 
 CALM = 3
 """Iterations in a row in which a rule does not hold before its alarm is over."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from align.messages import say
-from align.ppo.alarms import RULES, Rule
+from align.ppo.alarms import RULES
+from align.ppo.rule import Rule
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -11,35 +11,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.messages import Sentence
 from align.ppo.metrics import METRICS
 from align.report.pictures import Curve, curve
 
 Series = dict[str, tuple[list[int], list[float]]]
 
 LOGGED = {
-    "sft/train/loss": "nats per token",
-    "reward/train/loss": "nats per pair",
-    "dpo/train/loss": "nats per pair",
-    "kto/train/loss": "per response, 0 to 1",
-    "*/train/loss": "what the trainer minimises",
-    "*/train/mean_token_accuracy": "share of tokens",
-    "*/train/accuracy": "share of pairs",
-    "*/train/margin": "reward, the gap",
-    "*/train/mean_reward": "reward",
-    "*/rewards/accuracies": "share of pairs",
-    "*/rewards/margins": "implicit reward, the gap",
-    "*/rewards/chosen": "implicit reward",
-    "*/rewards/rejected": "implicit reward",
-    "*/reward/score": "reward",
-    "*/train/reward": "score that is maximised",
-    "rloo/train/kl": "nats per response",
-    "grpo/train/kl": "nats per token",
-    "kto/train/kl": "nats per response",
-    "*/train/kl": "nats",
-    "*/train/entropy": "nats per token",
-    "*/completions/mean_length": "tokens",
-    "*/completions/clipped_ratio": "share of responses that were cut",
-    "*/train/grad_norm": "before clipping",
+    "sft/train/loss": Sentence("nats per token"),
+    "reward/train/loss": Sentence("nats per pair"),
+    "dpo/train/loss": Sentence("nats per pair"),
+    "kto/train/loss": Sentence("per response, 0 to 1"),
+    "*/train/loss": Sentence("what the trainer minimises"),
+    "*/train/mean_token_accuracy": Sentence("share of tokens"),
+    "*/train/accuracy": Sentence("share of pairs"),
+    "*/train/margin": Sentence("reward, the gap"),
+    "*/train/mean_reward": Sentence("reward"),
+    "*/rewards/accuracies": Sentence("share of pairs"),
+    "*/rewards/margins": Sentence("implicit reward, the gap"),
+    "*/rewards/chosen": Sentence("implicit reward"),
+    "*/rewards/rejected": Sentence("implicit reward"),
+    "*/reward/score": Sentence("reward"),
+    "*/train/reward": Sentence("score that is maximised"),
+    "rloo/train/kl": Sentence("nats per response"),
+    "grpo/train/kl": Sentence("nats per token"),
+    "kto/train/kl": Sentence("nats per response"),
+    "*/train/kl": Sentence("nats"),
+    "*/train/entropy": Sentence("nats per token"),
+    "*/completions/mean_length": Sentence("tokens"),
+    "*/completions/clipped_ratio": Sentence("share of responses that were cut"),
+    "*/train/grad_norm": Sentence("before clipping"),
 }
 """Units of what TRL's trainers log (trl 1.16), in the order of their curves.
 
@@ -59,14 +60,14 @@ def stage_curves(stage: str, rows: Sequence[Mapping[str, Any]]) -> StageCurves:
     """The curves of one stage; what is not finite is left out of its curve."""
     drawable = {key: found for key, found in _series(rows).items() if len(found[0]) > 1}
     curves = [
-        curve(key.removeprefix(f"{stage}/"), unit, *drawable[key])
+        curve(key.removeprefix(f"{stage}/"), unit.said(), *drawable[key])
         for key, unit in _tabled(stage).items()
         if key in drawable
     ]
     return StageCurves(stage, curves, len(drawable) - len(curves))
 
 
-def _tabled(stage: str) -> dict[str, str]:
+def _tabled(stage: str) -> dict[str, Sentence]:
     """The keys that a stage may have a curve of, in order, each with its unit."""
     ours = (metric for metric in METRICS.values() if metric.curve)
     own = {metric.key: metric.unit for metric in ours if metric.key.startswith(f"{stage}/")}

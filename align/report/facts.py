@@ -10,7 +10,8 @@ from operator import itemgetter
 from typing import Any
 
 from align.evaluation.summary import MEASURES
-from align.report.text import MISSING, interval, name, nats, number
+from align.messages import Sentence, say
+from align.report.text import MISSING, interval, nats, number
 
 Cell = tuple[str, str]
 """The mean and its interval."""
@@ -43,13 +44,15 @@ def numbers(summary: Mapping[str, Any]) -> list[Table]:
     policies = summary["policies"]
     tables = []
     if policies["sft"]["gold"] is not None:
-        tables.append(Table("Gold, the rule judge’s score from 0 to 1", _parts(policies, "gold")))
+        tables.append(
+            Table(say("Gold, the rule judge’s score from 0 to 1"), _parts(policies, "gold"))
+        )
         gains = _parts(policies, "gold_gain", sign=True)
-        tables.append(Table("Gold, difference to SFT on the same prompts", gains))
-    tables.append(Table("Against SFT, on the same prompts", _against(policies)))
-    tables.append(Table("The answers", _responses(policies)))
+        tables.append(Table(say("Gold, difference to SFT on the same prompts"), gains))
+    tables.append(Table(say("Against SFT, on the same prompts"), _against(policies)))
+    tables.append(Table(say("The answers"), _responses(policies)))
     greedy = {key: entry["greedy"] for key, entry in policies.items()}
-    tables.append(Table("Greedy: the likeliest token each time", _greedy(greedy)))
+    tables.append(Table(say("Greedy: the likeliest token each time"), _greedy(greedy)))
     return tables
 
 
@@ -71,8 +74,17 @@ def by_family(summary: Mapping[str, Any], key: str) -> list[Line]:
     ]
 
 
-PARTS = (("all", "all prompts"), ("seen", "seen templates"), ("unseen", "unseen templates"))
-LANGUAGES = {"en": "English", "ko": "Korean"}
+PARTS = (
+    ("all", Sentence("all prompts")),
+    ("seen", Sentence("seen templates")),
+    ("unseen", Sentence("unseen templates")),
+)
+LANGUAGES = {"en": Sentence("English"), "ko": Sentence("Korean")}
+
+
+def language_name(code: object) -> str:
+    known = LANGUAGES.get(str(code))
+    return str(code) if known is None else known.said()
 
 
 def _parts(policies: Mapping[str, Any], key: str, *, sign: bool = False) -> list[Line]:
@@ -83,9 +95,11 @@ def _parts(policies: Mapping[str, Any], key: str, *, sign: bool = False) -> list
         cells = [cell(part(e[key]) if e[key] else None, sign=sign) for e in policies.values()]
         return Line(label, f"n = {part(known)['n']}", cells)
 
-    flat = [line(label, itemgetter(part)) for part, label in PARTS if known[part] is not None]
+    flat = [
+        line(label.said(), itemgetter(part)) for part, label in PARTS if known[part] is not None
+    ]
     return flat + [
-        line(LANGUAGES.get(code, code), partial(_language, code)) for code in known["language"]
+        line(language_name(code), partial(_language, code)) for code in known["language"]
     ]
 
 
@@ -98,26 +112,28 @@ def _against(policies: Mapping[str, Any]) -> list[Line]:
     judge = next((e["win_rate"]["judge"] for e in entries if e["win_rate"]), "gold")
     return [
         Line(
-            "win rate",
-            f"wins + ½ ties, by {'gold' if judge == 'gold' else 'the reward model'}",
+            say("win rate"),
+            say("wins + ½ ties, by gold")
+            if judge == "gold"
+            else say("wins + ½ ties, by the reward model"),
             [cell(e["win_rate"]) for e in entries],
         ),
         Line(
-            "ties",
-            "share of the comparisons",
+            say("ties"),
+            say("share of the comparisons"),
             [(number(e["win_rate"]["ties"]) if e["win_rate"] else MISSING, "") for e in entries],
         ),
         *(
             Line(
-                f"{each.label}, difference",
-                each.unit,
+                say("{measure}, difference", measure=each.label.said()),
+                each.unit.said(),
                 [cell(e[f"{each.key}_gain"], each.digits, sign=True) for e in entries],
             )
             for each in MEASURES
         ),
-        Line("length, ratio", "times SFT’s", [cell(e["length_ratio"]) for e in entries]),
-        Line("KL to SFT", "nats per answer", [_nats(e) for e in entries]),
-        Line("KL to SFT", "nats per token", [cell(e["kl_token"]) for e in entries]),
+        Line(say("length, ratio"), say("times SFT’s"), [cell(e["length_ratio"]) for e in entries]),
+        Line(say("KL to SFT"), say("nats per answer"), [_nats(e) for e in entries]),
+        Line(say("KL to SFT"), say("nats per token"), [cell(e["kl_token"]) for e in entries]),
     ]
 
 
@@ -129,13 +145,23 @@ def _nats(entry: Mapping[str, Any]) -> Cell:
 def _responses(policies: Mapping[str, Any]) -> list[Line]:
     entries = list(policies.values())
     return [
-        Line("reward", "reward model’s raw score", [cell(e["reward"]["all"]) for e in entries]),
+        Line(
+            say("reward"),
+            say("reward model’s raw score"),
+            [cell(e["reward"]["all"]) for e in entries],
+        ),
         *(
-            Line(each.label, each.unit, [cell(e[each.key], each.digits) for e in entries])
+            Line(
+                each.label.said(),
+                each.unit.said(),
+                [cell(e[each.key], each.digits) for e in entries],
+            )
             for each in MEASURES
         ),
         Line(
-            "distinct-2", "different token pairs", [(number(e["distinct_2"]), "") for e in entries]
+            say("distinct-2"),
+            say("different token pairs"),
+            [(number(e["distinct_2"]), "") for e in entries],
         ),
     ]
 
@@ -158,9 +184,12 @@ class Shown:
     @property
     def tags(self) -> list[str]:
         row = self.row
-        seen = {True: "seen template", False: "unseen template"}.get(row["seen"])  # type: ignore[call-overload]
-        tags = [row["family"], LANGUAGES.get(str(row["language"]), row["language"]), seen]
-        return [str(tag) for tag in tags if tag is not None]
+        tags = [str(row["family"])] if row["family"] is not None else []
+        if row["language"] is not None:
+            tags.append(language_name(row["language"]))
+        if row["seen"] is not None:
+            tags.append(say("seen template") if row["seen"] else say("unseen template"))
+        return tags
 
 
 def showcase(rows: Sequence[Mapping[str, Any]], *, count: int, seed: int) -> list[Shown]:
@@ -200,47 +229,12 @@ def _shown(row: Mapping[str, Any]) -> Shown:
 
 def scores(response: Mapping[str, Any]) -> str:
     """`gold 0.87 · reward 1.20 · 14 tokens, cut`."""
-    parts = [] if response["gold"] is None else [f"gold {number(response['gold'])}"]
-    parts.append(f"reward {number(response['reward'])}")
-    parts.append(f"{response['tokens']} tokens{'' if response['stopped'] else ', cut'}")
+    parts = []
+    if response["gold"] is not None:
+        parts.append(say("gold {score}", score=number(response["gold"])))
+    parts.append(say("reward {score}", score=number(response["reward"])))
+    if response["stopped"]:
+        parts.append(say("{count} tokens", count=response["tokens"]))
+    else:
+        parts.append(say("{count} tokens, cut", count=response["tokens"]))
     return "\u00a0· ".join(part.replace(" ", "\u00a0") for part in parts)
-
-
-def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How it was made, as pairs of a name and a value."""
-    made = summary["provenance"]
-    setup = summary["setup"]
-    base = made["base_model"]
-    if made["base_revision"]:
-        base += f" @ {made['base_revision']}"
-    prompts = setup["prompts"]
-    pairs = [
-        ("run", made["run"]),
-        ("recipe", made["recipe"]),
-        ("seed", str(made["seed"])),
-        ("date", f"{made['date']} (UTC)"),
-        ("device", made["device"]),
-        ("base model", base),
-        ("policies", ", ".join(name(key) for key in summary["policies"])),
-        (
-            "prompts",
-            f"{prompts['all']} held out, {prompts['judged']} with checks, "
-            f"{setup['left_out']['prompts']} left out as too long",
-        ),
-        (
-            "held-out pairs",
-            f"{setup['left_out']['pairs']['trained_on']} left out as trained on, "
-            f"{setup['left_out']['pairs']['too_long']} as too long",
-        ),
-        (
-            "sampling",
-            f"{setup['samples_per_prompt']} answers a prompt at temperature "
-            f"{setup['temperature']:g}, at most {setup['max_new_tokens']} tokens",
-        ),
-        ("bootstrap", f"{setup['bootstrap']} resamples of the prompts, 95 % intervals"),
-    ]
-    pairs += [(f"{library} version", version) for library, version in made["versions"].items()]
-    for what in ("tokenizer", "template"):
-        if made[f"{what}_hash"]:
-            pairs.append((f"{what} hash", made[f"{what}_hash"][:16]))
-    return pairs

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from align.messages import say
 from align.report.pictures import Axis, nice_axis
 from align.report.text import interval, name, nats, number
 
@@ -66,6 +67,10 @@ def quantities(summary: Mapping[str, Any]) -> list[str]:
     return [key for key in ("gold", "reward") if summary["policies"]["sft"][key] is not None]
 
 
+def quantity_name(quantity: str) -> str:
+    return say("gold") if quantity == "gold" else say("reward")
+
+
 def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The policies with a place in the picture; the base is too far away to share it."""
     return {key: entry for key, entry in summary["policies"].items() if key != "base"}
@@ -86,7 +91,7 @@ def _panel(summary: Mapping[str, Any], quantity: str) -> Panel:
             _height(up, found["mean"]),
             (axis.place(kl["low"]), axis.place(kl["high"])),
             (_height(up, _ends(found)[0]), _height(up, _ends(found)[2])),
-            f"{name(key)}: KL {nats(shown[key])}, {quantity} {interval(found)}",
+            f"{name(key)}: KL {nats(shown[key])}, {quantity_name(quantity)} {interval(found)}",
         )
         for key, (kl, found) in spots.items()
     ]
@@ -98,7 +103,7 @@ def _panel(summary: Mapping[str, Any], quantity: str) -> Panel:
     heights = [
         (_height(up, tick), word) for tick, (_, word) in zip(up.ticks, up.marks, strict=True)
     ]
-    return Panel(quantity, axis, heights, points, stops)
+    return Panel(quantity_name(quantity), axis, heights, points, stops)
 
 
 def _kl(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -136,7 +141,7 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         lines.append((name(key), nats(entry), *values, *leads))
     for one in found["curve"] if found else []:
         values = [interval(one[what]) for what in measured]
-        lines.append((f"best of {one['n']}", nats(one), *values, *("" for _ in measured)))
+        lines.append((say("best of {n}", n=one["n"]), nats(one), *values, *("" for _ in measured)))
     return lines
 
 
@@ -152,14 +157,26 @@ def _said(summary: Mapping[str, Any], key: str, ahead: Mapping[str, Any] | None)
     kl = number(summary["policies"][key]["kl_sequence"]["mean"], 1)
     if ahead is None:
         last = summary["best_of_n"]["curve"][-1]
-        return (
-            f"{name(key)} is {kl} nats from SFT, farther than best of {last['n']} "
-            f"({number(last['kl_bound'], 1)}), where the curve ends."
+        return say(
+            "{policy} is {kl} nats from SFT, farther than best of {n} ({bound}), where the curve "
+            "ends.",
+            policy=name(key),
+            kl=kl,
+            n=last["n"],
+            bound=number(last["kl_bound"], 1),
         )
     measured = quantities(summary)
-    told = ", ".join(f"{what} {interval(ahead[what], sign=True)}" for what in measured)
+    told = ", ".join(
+        f"{quantity_name(what)} {interval(ahead[what], sign=True)}" for what in measured
+    )
     low, _, high = _ends(ahead[measured[0]])
-    place = "cannot be told from best-of-n"
-    if low > 0 or high < 0:
-        place = f"lies {'above' if low > 0 else 'below'} the best-of-n curve"
-    return f"{name(key)} {place} at its KL of {kl} nats: {told}."
+    values = {"policy": name(key), "kl": kl, "told": told}
+    if low > 0:
+        return say(
+            "{policy} lies above the best-of-n curve at its KL of {kl} nats: {told}.", **values
+        )
+    if high < 0:
+        return say(
+            "{policy} lies below the best-of-n curve at its KL of {kl} nats: {told}.", **values
+        )
+    return say("{policy} cannot be told from best-of-n at its KL of {kl} nats: {told}.", **values)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from align.report.facts import LANGUAGES, PARTS
+from align.messages import say
+from align.report.facts import PARTS, language_name
 from align.report.text import interval, name, number
 
 PLOT_MARGIN = 1.5
@@ -119,9 +120,11 @@ def overview(policies: Mapping[str, Any], judge: str) -> Forest:
         rows.append(ForestRow(name(key), interval(part["all"]), key))
         both = part["unseen"] is not None
         y = middle - 8 if both else middle
-        marks.append(mark(axis, part["all"], key, y, f"{name(key)}, all prompts"))
+        marks.append(
+            mark(axis, part["all"], key, y, say("{policy}, all prompts", policy=name(key)))
+        )
         if both:
-            what = f"{name(key)}, unseen templates"
+            what = say("{policy}, unseen templates", policy=name(key))
             marks.append(mark(axis, part["unseen"], key, middle + 10, what, minor=True))
     return Forest(axis, 52, rows, marks, band=_band(axis, parts["sft"]["all"]))
 
@@ -148,20 +151,20 @@ def families(policies: Mapping[str, Any], judge: str) -> Forest:
 
 def reward_accuracy(card: Mapping[str, Any]) -> Forest:
     """The reward model over all pairs and by family, with what it is to be compared with."""
-    rows = [ForestRow("all pairs", f"n = {card['accuracy']['n']}")]
-    marks = [mark(UNIT, card["accuracy"], "reward", 14, "all pairs")]
+    rows = [ForestRow(say("all pairs"), f"n = {card['accuracy']['n']}")]
+    marks = [mark(UNIT, card["accuracy"], "reward", 14, say("all pairs"))]
     for i, (label, found) in enumerate(card["family"].items(), start=1):
         rows.append(ForestRow(label, f"n = {found['n']}"))
         marks.append(mark(UNIT, found, "reward", 28 * i + 14, label, minor=True))
-    rules = [(UNIT.place(0.5), "chance")]
+    rules = [(UNIT.place(0.5), say("chance"))]
     if card["ceiling"] is not None:
-        rules.append((UNIT.place(card["ceiling"]), "ceiling"))
+        rules.append((UNIT.place(card["ceiling"]), say("ceiling")))
     return Forest(UNIT, 28, rows, marks, rules=rules)
 
 
 def _named_slices(part: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    found = [(label, part[key]) for key, label in PARTS if part[key] is not None]
-    found += [(LANGUAGES.get(key, key), part["language"][key]) for key in part["language"]]
+    found = [(label.said(), part[key]) for key, label in PARTS if part[key] is not None]
+    found += [(language_name(key), part["language"][key]) for key in part["language"]]
     return found + list(part["family"].items())
 
 

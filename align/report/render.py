@@ -21,6 +21,7 @@ from align.report.alarms import stage_alarms
 from align.report.checks import graded
 from align.report.curves import StageCurves, stage_curves
 from align.report.lineage import Made
+from align.report.provenance import provenance
 from align.report.verdict import listed_in_full, verdict
 
 FOLDER = Path(templates.__file__).parent
@@ -112,12 +113,12 @@ def _context(
         "families": forests[1],
         "tables": facts.numbers(summary),
         "family_tables": _family_tables(summary),
-        "quantities": frontier.quantities(summary),
+        "quantities": list(map(frontier.quantity_name, frontier.quantities(summary))),
         "at_kl": frontier.rows(summary),
         "words": frontier.words(summary),
         "card": card,
         "card_picture": card_picture,
-        "provenance": facts.provenance(summary),
+        "provenance": provenance(summary),
     }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from align.messages import say
+from align.report.costs import LEAST_PROMPTS, tolerated
 from align.report.text import interval, number
-from align.report.verdict import LEAST_PROMPTS, TOLERATED
 
 
 def titles(shown: Mapping[str, object], prompts_shown: int) -> dict[str, str]:
@@ -191,7 +191,7 @@ def glossary(resamples: int) -> list[tuple[str, str]]:
             say(
                 "Named where such an interval lies wholly beyond what is tolerated: {tolerated}. "
                 "By chance about one in 20 policies that are like SFT is said to cost something.",
-                tolerated=TOLERATED,
+                tolerated=tolerated(),
             ),
         ),
         (

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from align.messages import Sentence, say
 from align.messages.columns import pad, width
 from align.report.text import interval, mean, name, nats
 
-HEADER = ("", "gold [95 %]", "seen", "unseen", "greedy", "reward", "KL", "tokens", "stops", "wins")
+HEADER = (
+    Sentence("gold [95 %]"),
+    Sentence("seen"),
+    Sentence("unseen"),
+    Sentence("greedy"),
+    Sentence("reward"),
+    Sentence("KL"),
+    Sentence("tokens"),
+    Sentence("stops"),
+    Sentence("wins"),
+)
 GAP = "  "
 
 
 def table(summary: dict[str, Any]) -> str:
     """One line per policy, then the reward model and what the columns are."""
-    rows = [HEADER, *(_row(key, entry) for key, entry in summary["policies"].items())]
-    columns = [max(width(row[i]) for row in rows) for i in range(len(HEADER))]
+    header = ("", *(column.said() for column in HEADER))
+    rows = [header, *(_row(key, entry) for key, entry in summary["policies"].items())]
+    columns = [max(width(row[i]) for row in rows) for i in range(len(header))]
     lines = [
         GAP.join(pad(cell, columns[i], right=i > 0) for i, cell in enumerate(row)).rstrip()
         for row in rows
@@ -44,24 +56,44 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     card = summary["reward_model"]
     prompts = setup["prompts"]
     lines = [
-        f"{prompts['all']} held-out prompts × {setup['samples_per_prompt']} answers at temperature "
-        f"{setup['temperature']:g}; KL to SFT in nats per answer; wins against SFT"
+        say(
+            "{prompts} held-out prompts × {samples} answers at temperature {temperature:g}; KL to "
+            "SFT in nats per answer; wins against SFT",
+            prompts=prompts["all"],
+            samples=setup["samples_per_prompt"],
+            temperature=setup["temperature"],
+        )
     ]
     if prompts["judged"] < prompts["all"]:
-        lines.append(f"gold: {prompts['judged']} of {prompts['all']} prompts carry checks")
+        lines.append(
+            say(
+                "gold: {judged} of {prompts} prompts carry checks",
+                judged=prompts["judged"],
+                prompts=prompts["all"],
+            )
+        )
     if any(e["win_rate"] and e["win_rate"]["judge"] == "reward" for e in _entries(summary)):
-        lines.append("wins are the reward model's opinion: the prompts carry no checks")
+        lines.append(say("wins are the reward model's opinion: the prompts carry no checks"))
     if "best_of_n" in summary["policies"]:
         lines.append(
-            f"best of n: {setup['best_of_n']} of SFT's answers, the reward model picks one"
+            say("best of n: {n} of SFT's answers, the reward model picks one", n=setup["best_of_n"])
         )
     if card is not None:
-        line = (
-            f"reward model: accuracy {interval(card['accuracy'])} on {card['pairs']} held-out pairs"
-        )
-        if card["ceiling"] is not None:
-            line += f", {card['ratio']['mean']:.0%} of the ceiling {card['ceiling']:.3f}"
-        lines.append(line)
+        values = {"accuracy": interval(card["accuracy"]), "pairs": card["pairs"]}
+        if card["ceiling"] is None:
+            lines.append(
+                say("reward model: accuracy {accuracy} on {pairs} held-out pairs", **values)
+            )
+        else:
+            lines.append(
+                say(
+                    "reward model: accuracy {accuracy} on {pairs} held-out pairs, {ratio:.0%} of "
+                    "the ceiling {ceiling:.3f}",
+                    ratio=card["ratio"]["mean"],
+                    ceiling=card["ceiling"],
+                    **values,
+                )
+            )
     return lines
 
 

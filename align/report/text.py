@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from align import messages
 from align.config.methods import METHODS
+from align.messages import say
 from align.messages.visible import SHOWN_CHARACTERS
 
 MINUS = "−"
@@ -53,12 +54,21 @@ def nats(entry: Mapping[str, Any], digits: int = 1) -> str:
 
 
 def name(policy: str) -> str:
+    """What the report calls a stage or its policy; most are called alike in every language."""
+    if policy == "base":
+        return say("base")
+    if policy == "reward":
+        return say("Reward model")
+    if policy == "best_of_n":
+        return say("best of n")
     return NAMES.get(policy, policy)
 
 
 def listing(parts: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
+    if len(parts) < 2:
+        return "".join(parts)
+    return say("{others} and {last}", others=", ".join(parts[:-1]), last=parts[-1])
 
 
 def visible(text: str) -> str:
@@ -68,7 +78,11 @@ def visible(text: str) -> str:
     """
     shown = messages.visible(text[:SHOWN_CHARACTERS])
     missing = len(text) - SHOWN_CHARACTERS
-    return f"{shown} … ({missing} more characters)" if missing > 0 else shown
+    return (
+        say("{text} … ({count} more characters)", text=shown, count=missing)
+        if missing > 0
+        else shown
+    )
 
 
 def markdown(text: str) -> str:

@@ -31,7 +31,8 @@ def said() -> Iterator[Said]:
     """What every error and every call of `say` says, in the order of the files."""
     files = sorted([*(ROOT / "align").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
     trees = {path.relative_to(ROOT): ast.parse(path.read_text("utf-8")) for path in files}
-    speaking = {"say", "kind", *ARGUMENTS, *error_names(trees.values())}  # kind: of an error
+    kind = "kind"  # of an error, where it is looked up first
+    speaking = {"say", "Sentence", kind, *ARGUMENTS, *error_names(trees.values())}
     for path, tree in trees.items():
         for node in ast.walk(tree):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):

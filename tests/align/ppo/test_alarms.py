@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from align.ppo import alarms
-from align.ppo.alarms import RULES, Setting
+from align.ppo.alarms import RULES
 from align.ppo.metrics import METRICS
+from align.ppo.rule import Setting
 
 SETTING = Setting(episodes=100, max_new_tokens=40, critic_warmup=1)
 HEALTHY = {

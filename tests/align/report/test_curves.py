@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from align.messages import Sentence
 from align.ppo import metrics as ppo_metrics
 from align.ppo.metrics import METRICS, TABLE, Metric
 from align.report import curves
@@ -42,7 +43,7 @@ def test_ppos_curves_are_those_of_its_table_in_its_order_with_its_units() -> Non
 
 
 def test_a_new_row_of_ppos_table_is_drawn_and_nothing_else_has_to_know(monkeypatch: Any) -> None:
-    new = Metric("ppo/new/thing", "furlongs", "tried", curve=True)
+    new = Metric("ppo/new/thing", Sentence("furlongs"), "tried", curve=True)
     assert ppo_metrics.METRICS is curves.METRICS
     monkeypatch.setitem(ppo_metrics.METRICS, new.key, new)
     assert ppo_metrics.listed({new.key: 1.0}) == {new.key: 1.0}

@@ -9,6 +9,7 @@ import pytest
 
 from align.evaluation import summary as summary_module
 from align.evaluation.summary import MEASURES, Measure
+from align.messages import Sentence
 from align.report import facts as facts_module
 from align.report.facts import by_family, cell, numbers, scores, showcase
 from tests import summaries
@@ -50,7 +51,9 @@ def test_every_line_has_a_cell_for_every_policy() -> None:
 
 def test_a_new_measure_of_the_responses_is_one_row_of_one_table(monkeypatch: Any) -> None:
     """In the summary with its paired difference, and in the report's tables: nothing else knows."""
-    new = Measure("first_token", "first token", "id", lambda one: one.length + 1, digits=0)
+    new = Measure(
+        "first_token", Sentence("first token"), Sentence("id"), lambda one: one.length + 1, digits=0
+    )
     for module in (summary_module, facts_module):
         monkeypatch.setattr(module, "MEASURES", (*MEASURES, new))
     summaries._summary.cache_clear()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from align.report.verdict import change, verdict
+from align.report.costs import change
+from align.report.verdict import verdict
 
 
 def estimate(mean: float, half: float = 0.02, n: int = 400) -> dict[str, Any]:

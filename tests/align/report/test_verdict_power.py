@@ -8,7 +8,8 @@ import numpy as np
 
 from align.evaluation.statistics import bootstrap
 from align.evaluation.summary import Scored, summarise
-from align.report.verdict import change, verdict
+from align.report.costs import change
+from align.report.verdict import verdict
 
 DIFFICULTY, NOISE = 0.274, 0.136
 """Standard deviation over prompts: of SFT's gold, and of the mean of a policy's samples about its
