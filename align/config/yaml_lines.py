@@ -145,7 +145,10 @@ def _build(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) 
         return [_build(item, (*path, i), document, loader) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         try:
-            return loader.construct_object(node)
+            value = loader.construct_object(node)
+            if value is None or isinstance(value, str | int | float):
+                return value
+            raise ValueError(node.tag)  # bytes, a set, a date
         except (yaml.YAMLError, ValueError):
             document.problem(
                 node.start_mark.line + 1,

@@ -18,6 +18,7 @@ from align.messages import say, tell
 from align.runs.artifacts import RETRYABLE
 from align.runs.run_dir import open_run
 from align.runs.signals import STOP, Stopped
+from align.runs.tracking import silence_telemetry
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def command_line(
 
 def exit_code_of(action: Callable[[], int]) -> int:
     """Run an action under our signal handlers; return its exit code, errors told in one line."""
+    silence_telemetry()  # what an action imports first would else have read the environment
     try:
         with STOP.handled():
             return action()

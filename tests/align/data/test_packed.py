@@ -58,8 +58,8 @@ def test_what_people_pack_is_read(tmp_path, monkeypatch):
 
 def test_a_small_file_may_repeat_itself(tmp_path):
     file = tmp_path / "rows.jsonl.gz"
-    file.write_bytes(gzip.compress(b'{"prompt": "a"}\n' * 100_000))
-    assert len(load_prompts(DataSource(path=str(file)))) == 100_000
+    file.write_bytes(gzip.compress(b'{"prompt": "a"}\n' * 20_000))
+    assert len(load_prompts(DataSource(path=str(file)))) == 20_000
 
 
 def test_a_table_of_a_billion_equal_rows_is_refused(tmp_path):
@@ -78,7 +78,7 @@ def test_a_table_of_a_billion_equal_rows_is_refused(tmp_path):
 
 def test_a_cell_of_gigabytes_is_refused(tmp_path):
     file = tmp_path / "bomb.parquet"
-    table = pyarrow.table({"prompt": ["a" * (1 << 27)]})
+    table = pyarrow.table({"prompt": ["a" * ((1 << 26) + (1 << 20))]})
     pyarrow.parquet.write_table(table, file, compression="zstd", use_dictionary=False)
     with pytest.raises(DataError, match="unpack to more than"):
         load_prompts(DataSource(path=str(file)))
