@@ -62,5 +62,6 @@ def anchors(page: Path) -> set[str]:
     found = set()
     for title in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         plain = re.sub(r"[^\w\s-]", "", title.lower()).strip()
-        found.add(re.sub(r"[\s]", "-", plain))
+        if plain.isascii():  # Python-Markdown numbers the others
+            found.add(re.sub(r"[\s]", "-", plain))
     return found
