@@ -19,7 +19,7 @@ from align.config.section import suggest
 from align.config.trainer_fields import TrainerFieldError
 from align.config.yaml_lines import Document, KeyPath, Problem, parse_scalar, read_yaml
 from align.errors import ConfigError
-from align.messages import say
+from align.messages import Sentence, say
 
 COMMAND_LINE = "command line"
 
@@ -124,6 +124,20 @@ def _problem(path: KeyPath, message: str, document: Document, overridden: set[Ke
     return Problem(f"{document.source}:{line}", f"{name}: {message}", line)
 
 
+SHOULD = {
+    "string_type": Sentence("{key}={value!r}: should be a valid string"),
+    "int_type": Sentence("{key}={value!r}: should be a valid integer"),
+    "float_type": Sentence("{key}={value!r}: should be a valid number"),
+    "bool_type": Sentence("{key}={value!r}: should be a valid boolean"),
+    "finite_number": Sentence("{key}={value!r}: should be a finite number"),
+    "greater_than": Sentence("{key}={value!r}: should be greater than {bound}"),
+    "greater_than_equal": Sentence("{key}={value!r}: should be greater than or equal to {bound}"),
+    "less_than": Sentence("{key}={value!r}: should be less than {bound}"),
+    "less_than_equal": Sentence("{key}={value!r}: should be less than or equal to {bound}"),
+}
+"""Kinds of pydantic's errors that say what a value should be."""
+
+
 def _message(item: Any, path: KeyPath, cause: Any) -> str:
     value, kind = item["input"], item["type"]
     given = {"key": path[-1] if path else "", "value": value}
@@ -151,6 +165,11 @@ def _message(item: Any, path: KeyPath, cause: Any) -> str:
             return f"{path[-1]}={value}; {suggestion}"
         case "string_pattern_mismatch":
             return say("{key}={value}: letters, digits, `.`, `_`, `-`, and no mark first", **given)
+        case kind if kind in SHOULD:
+            bounds = [b for b in item.get("ctx", {}).values() if isinstance(b, int | float)]
+            for bound in bounds:
+                given["bound"] = int(bound) if bound == int(bound) else bound
+            return SHOULD[kind].said(**given)
         case _:
             return f"{path[-1]}={value!r}: {item['msg'].removeprefix('Input ')}"
 
