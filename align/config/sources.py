@@ -50,6 +50,10 @@ class ModelConfig(ModelSource):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on CUDA, float32 on CPU. Type of the arithmetic and of frozen weights; weights
     that are trained are float32 always."""
+    load_in_4bit: bool = False
+    """Linear layers of what is trained are held in four bits (NF4) beside the adapters (QLoRA): a
+    quarter of bfloat16's memory. Needs LoRA in every stage, and bitsandbytes. What is published,
+    and evaluated, is plain: the adapter merged into the dequantised weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is a GPU."""
     threads: Count = 2

@@ -23,6 +23,7 @@ from align.config import LoraSection
 from align.data import chat
 from align.data.templates import give_template
 from align.errors import ConfigError
+from align.models import quantized
 from align.models.forward import ScoreHead, last_token_scores
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread, source
 
@@ -101,10 +102,15 @@ def load_causal_lm(
     revision: str | None = None,
     dtype: str = "auto",
     device: torch.device,
+    load_in_4bit: bool = False,
 ) -> PreTrainedModel:
     """Load a language model, in evaluation mode."""
     model, info = load_weights(
-        AutoModelForCausalLM, path, revision=revision, dtype=find_dtype(dtype, device)
+        AutoModelForCausalLM,
+        path,
+        revision=revision,
+        dtype=find_dtype(dtype, device),
+        **(quantized.settings(find_dtype(dtype, device), device) if load_in_4bit else {}),
     )
     refuse_unread(path, info)
     text_config = model.config.get_text_config()
@@ -123,6 +129,7 @@ def load_reward_model(
     dtype: str = "auto",
     device: torch.device,
     seed: int = 0,
+    load_in_4bit: bool = False,
 ) -> PreTrainedModel:
     """Load a scalar scorer, from a reward model or from a language model that has no head yet.
 
@@ -135,6 +142,7 @@ def load_reward_model(
         revision=revision,
         dtype=find_dtype(dtype, device),
         num_labels=1,
+        **(quantized.settings(find_dtype("auto", device), device) if load_in_4bit else {}),
     )
     head = getattr(model, HEAD, None)
     if head is None:
@@ -156,6 +164,7 @@ def load_reward_model(
 
 
 def _placed(model: Any, device: torch.device) -> PreTrainedModel:
+    quantized.settle(model)
     return model.to(device).eval()
 
 
@@ -186,6 +195,7 @@ def add_lora(model: PreTrainedModel, lora: LoraSection, *, task: Task) -> PeftMo
 
 def merge(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """Fold an adapter into its base weights; a full model is returned as it is."""
+    quantized.make_dense(model)
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
 

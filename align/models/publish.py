@@ -23,6 +23,8 @@ class Base(NamedTuple):
     revision: str | None = None
     is_sft: bool = False
     """It is the model that the SFT stage of the run published."""
+    in_4bit: bool = False
+    """The adapter was trained on it in four bits."""
 
     @property
     def place(self) -> str:
@@ -113,6 +115,12 @@ def _card(base: Base, *, reward: bool) -> str:
         'tokenizer = AutoTokenizer.from_pretrained("path/to/adapter")',
         "```",
     ]
+    if base.in_4bit:
+        lines += [
+            "",
+            "It was trained on the base in four bits (NF4, double quantisation), and `model/` is "
+            "made from those weights. On the base as it is, its answers differ a little.",
+        ]
     if base.path.endswith(GGUF):
         lines += ["", "The base is that file with its weights dequantised to float32."]
     elif not on_hub:

@@ -27,6 +27,7 @@ from align.data import chat
 from align.data.rows import Message
 from align.errors import ConfigError
 from align.maths.timeline import Sequences
+from align.models import quantized
 from align.models.forward import policy_forward
 from align.models.load import HEAD
 from align.models.pretrained import Path_, naming, source
@@ -68,6 +69,7 @@ def check_fit(
         ConfigError: in one line.
     """
     source = recipe.model
+    quantized.check(recipe, stages)
     config = _read_config(source.path, source.revision)
     chat.check_template(tokenizer)
     _check_stop(tokenizer, config)

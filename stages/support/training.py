@@ -21,7 +21,7 @@ from align.data.templates import control_ids
 from align.errors import ConfigError, DataError
 from align.messages import tell
 from align.models import load as models
-from align.models import publish
+from align.models import publish, quantized
 from align.models.adapters import check_targets, rows_to_train
 from align.models.vocabulary import fit_embeddings, untrained_rows
 from align.runs import threads
@@ -88,6 +88,7 @@ class TrainingSetup:
     @classmethod
     def of(cls, context: StageContext, section_name: str) -> TrainingSetup:
         """The recipe's model for SFT; the published SFT policy for every later stage."""
+        quantized.check(context.recipe, [section_name])
         # Names of gradient checkpointing that transformers renames and TRL and PEFT still use.
         hidden = ".*gradient_checkpointing.*"
         warnings.filterwarnings("ignore", message=hidden, category=FutureWarning)
@@ -139,6 +140,7 @@ class TrainingSetup:
             "revision": self.revision,
             "dtype": dtype,
             "device": self.device,
+            "load_in_4bit": self.context.recipe.model.load_in_4bit,
         }
         if task == "reward":
             pad_id = self.tokenizer.pad_token_id
@@ -235,7 +237,12 @@ class TrainingSetup:
 
     def publish(self, model: PreTrainedModel | PeftModel) -> None:
         """Write `model/` and, with LoRA, `adapter/` into the stage's folder."""
-        base = publish.Base(self.path, self.revision, is_sft="sft" in self.context.parents)
+        base = publish.Base(
+            self.path,
+            self.revision,
+            is_sft="sft" in self.context.parents,
+            in_4bit=self.context.recipe.model.load_in_4bit,
+        )
         publish.save(model, self.tokenizer, self.context.out, base=base)
 
     def handoff(self, **splits: Any) -> dict[str, Any]:

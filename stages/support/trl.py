@@ -22,6 +22,7 @@ from transformers.trainer_callback import ProgressCallback
 from align.config import PPOConfig
 from align.errors import ConfigError, DivergedError
 from align.models import load as models
+from align.models.adapters import trainable
 from align.models.forward import trunk_of
 from align.models.pretrained import quiet
 from align.models.shared_prefix import can_share, shared_prefixes
@@ -55,13 +56,15 @@ def trainer(
     """
     try:
         with quiet():  # some load a reference
-            return resumable(with_finite_check(trainer_class))(
+            built = resumable(with_finite_check(trainer_class))(
                 args=settings(config_class, setup, defaults or {}, fixed or {}),
                 train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
                 processing_class=setup.tokenizer,
                 peft_config=setup.adapter(kwargs["model"], task),
                 **kwargs,
             )
+        trainable(built.model)  # on a base in four bits TRL makes them bfloat16
+        return built
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
