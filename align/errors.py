@@ -10,7 +10,7 @@ docs/reliability.md.
 
 from __future__ import annotations
 
-from align.messages import filled
+from align.messages import filled, say
 
 
 class UserError(Exception):
@@ -26,6 +26,10 @@ class UserError(Exception):
     def __init__(self, sentence: str, /, **values: object) -> None:
         super().__init__(filled(sentence, values))
         self.sentence, self.values = sentence, values
+
+    def told(self) -> str:
+        """What the reader is told, in their language."""
+        return say(self.sentence, **self.values)
 
 
 class ConfigError(UserError):

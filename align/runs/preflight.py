@@ -44,4 +44,4 @@ def check_sources(stages: Sequence[Stage], recipe: Recipe, run_dir: Path) -> Non
     cache.save()
     if problems:
         kind = type(next(iter(problems.values())))
-        raise kind("\n".join(map(str, problems.values())))
+        raise kind("\n".join(error.told() for error in problems.values()))

@@ -59,7 +59,7 @@ def written(node: ast.expr, tree: ast.Module) -> Iterator[str | None]:
             yield from written(other, tree)
         case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join")):
             return  # lines that were said before
-        case ast.Attribute(value=ast.Name(id="error"), attr="sentence"):
+        case ast.Attribute(value=ast.Name(id="error" | "self"), attr="sentence"):
             return  # an error's own
         case _:
             yield None

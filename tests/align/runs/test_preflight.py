@@ -44,3 +44,10 @@ def test_an_artifact_that_is_given_and_not_there_is_told_before_the_first_stage(
     assert refuses(ConfigError, "parents.reward=elsewhere/reward")[0].startswith(
         "elsewhere/reward: no reward artifact here"
     )
+
+
+def test_what_is_missing_is_told_in_the_language_of_the_reader(refuses, monkeypatch):
+    monkeypatch.setenv("ALIGN_LANG", "ko")
+    first, second = refuses(DataError, "data.instructions=a", "model.path=c")
+    assert first.startswith("data.instructions.path=a: 그런 파일이")
+    assert second.startswith("model.path=c: 그런 폴더나 GGUF 파일이")
