@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from align.messages import tell
+from align.messages import say, tell
 from align.runs.command import command_line, read_command
 from align.runs.run_dir import remove_run
 
@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(recipe_path: Path, items: Sequence[str]) -> int:
     run_dir = read_command(recipe_path, items).run_dir
-    tell(f"{run_dir}: {'removed' if remove_run(run_dir) else 'nothing was made here yet'}")
+    done = say("removed") if remove_run(run_dir) else say("nothing was made here yet")
+    tell(f"{run_dir}: {done}")
     return 0
 
 

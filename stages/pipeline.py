@@ -23,7 +23,7 @@ from typing import Any
 
 from align.config import DataSource, Recipe, methods
 from align.data import load_instructions, load_preferences, load_prompts
-from align.messages import clock, tell
+from align.messages import clock, say, tell
 from align.runs.command import Command, command_line, exit_code_of, read_command
 from align.runs.contract import Stage
 from align.runs.freshness import State
@@ -71,7 +71,7 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
                 if code:
                     return code
     if ran:
-        tell(f"{ran} stages in {clock(time.monotonic() - start)}")
+        tell(say("{ran} stages in {time}", ran=ran, time=clock(time.monotonic() - start)))
     show_table(command.run_dir)
     return 0
 
@@ -201,7 +201,7 @@ def show_table(run_dir: Path) -> None:
     folder = run_dir / "report"
     if report.STAGE.text is not None and (folder / report.STAGE.text).is_file():
         tell((folder / report.STAGE.text).read_text(encoding="utf-8"), end="")
-        tell(f"report: {folder / 'report.html'}")
+        tell(say("report: {path}", path=folder / "report.html"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from align.data import (
     load_preferences,
     with_unseen_prompts,
 )
-from align.messages import tell
+from align.messages import say, tell
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from stages.support.reward_source import subsample
@@ -130,7 +130,12 @@ def _read(recipe: Recipe) -> tuple[list[Preference], list[Instruction], list[Pre
     rows = load_preferences(recipe.data.preferences_heldout, warn=tell)
     heldout = with_unseen_prompts(rows, pairs)
     if len(heldout) < len(rows):
-        tell(f"data.preferences_heldout: {len(rows) - len(heldout)} pairs left out: trained on")
+        tell(
+            say(
+                "data.preferences_heldout: {count} pairs left out: trained on",
+                count=len(rows) - len(heldout),
+            )
+        )
     return pairs, demonstrations, heldout
 
 

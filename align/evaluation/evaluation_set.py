@@ -18,7 +18,7 @@ from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
-from align.messages import tell
+from align.messages import say, tell
 from align.sampling.sampler import Sample
 from align.scoring.checks import check_checks
 from align.scoring.reward_model import Conversation, RewardModel
@@ -267,11 +267,18 @@ def read_evaluation_set(
         )
     left_out = len(encoded) - len(kept)
     if left_out:
-        warn(f"{source.path}: {left_out} of {len(encoded)} prompts are too long, left out")
+        warn(
+            say(
+                "{path}: {left_out} of {rows} prompts are too long, left out",
+                path=source.path,
+                left_out=left_out,
+                rows=len(encoded),
+            )
+        )
     return EvaluationSet(
         [p for p, _ in kept], [i for _, i in kept], left_out, tokenizer, config, seed
     )
 
 
 def warn(line: str) -> None:
-    tell(f"warning: {line}")
+    tell(say("warning: {line}", line=line))

@@ -12,7 +12,11 @@ from align.data import Preference, load_preferences, prompt_key, with_unseen_pro
 from align.data.chat import encode, prompt_ids
 from align.evaluation.evaluation_set import Fits, warn
 from align.evaluation.reward_card import ScoredPair
+from align.messages import say
 from align.scoring.reward_model import Conversation, RewardModel
+
+WHY = {"trained_on": "trained on", "too_long": "too long"}
+"""Why pairs are left out."""
 
 
 class Pair(NamedTuple):
@@ -64,7 +68,15 @@ def read_pairs(
     left_out = {"trained_on": len(rows) - len(new), "too_long": len(pairs) - len(kept)}
     for why, count in left_out.items():
         if count:
-            warn(f"{source.path}: {count} of {len(rows)} pairs left out: {why.replace('_', ' ')}")
+            warn(
+                say(
+                    "{path}: {count} of {rows} pairs left out: {why}",
+                    path=source.path,
+                    count=count,
+                    rows=len(rows),
+                    why=say(WHY[why]),
+                )
+            )
     return Pairs(kept, left_out)
 
 

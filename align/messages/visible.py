@@ -23,7 +23,7 @@ SHOWN_CHARACTERS = 1200
 COLOURS = (
     (re.compile(r"(?:error|fault|오류)(?=:|  )"), "1;31"),
     (re.compile(r"(?:warning|note|경고)(?=:|  )"), "33"),
-    (re.compile(r"[a-z]{2,8}(?= +(?:runs:|up to date|done in))"), "1"),
+    (re.compile(r"[a-z]{2,8}(?= +(?:runs:|up to date|done in|실행합니다:|최신 상태|완료))"), "1"),
 )
 """Labels of lines and their codes (ECMA-48, SGR)."""
 _ACTING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align.errors import CorruptArtifactError, DivergedError
-from align.messages import tell
+from align.messages import say, tell
 from align.runs.artifacts import (
     WORK,
     exists,
@@ -116,12 +116,18 @@ class Checkpoints:
                 continue
             if manifest.fingerprint != fingerprint(self._inputs):
                 told = ", ".join(changes(manifest.inputs, self._inputs)[:3])
-                self._say(f"starts anew, its checkpoint at {step} is removed: {told}")
+                self._say(
+                    say(
+                        "starts anew, its checkpoint at {step} is removed: {told}",
+                        step=step,
+                        told=told,
+                    )
+                )
                 for _, useless in self._present():
                     self._remove(useless)
                 return None
-            at = f"step {step}" if total is None else f"{step}/{total}"
-            return self._read(path, f"resumes at {at} from a checkpoint")
+            at = say("step {number}", number=step) if total is None else f"{step}/{total}"
+            return self._read(path, say("resumes at {at} from a checkpoint", at=at))
         return None
 
     def part(
@@ -150,7 +156,7 @@ class Checkpoints:
             check_files(path, what=path.name, step=step)
         except (CorruptArtifactError, DivergedError) as error:
             place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
-            self._say(f"{error}; moved to {place}")
+            self._say(say("{error}; moved to {place}", error=error, place=place))
             return None
         return manifest
 
@@ -180,7 +186,13 @@ class Checkpoints:
         if self.due(step, total):
             self.save(step, capture())
         if self.stop.asked:
-            self._say(f"saved at {step}/{total}; the same command goes on from there")
+            self._say(
+                say(
+                    "saved at {step}/{total}; the same command goes on from there",
+                    step=step,
+                    total=total,
+                )
+            )
             self.stop.now()
 
     def save(self, step: int, saved: Saved) -> None:

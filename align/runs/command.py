@@ -100,13 +100,13 @@ def exit_code_of(action: Callable[[], int]) -> int:
             raise
         return _tell(RetryableError("{error}; free what is short and run again", error=error))
     except Stopped as stop:
-        tell(f"stopped by {stop}; nothing half-done was published", error=True)
+        tell(say("stopped by {stop}; nothing half-done was published", stop=stop), error=True)
         return stop.exit_code
 
 
 def _tell(error: UserError) -> int:
     for line in say(error.sentence, **error.values).split("\n"):
-        tell(f"error: {line}", error=True)
+        tell(say("error: {line}", line=line), error=True)
     return error.exit_code
 
 

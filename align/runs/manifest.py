@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from align.errors import ConfigError, CorruptArtifactError, RetryableError
-from align.messages import json_text
+from align.messages import json_text, say
 from align.runs.hashing import value_hash
 from align.runs.tracking import METRICS_FILE
 
@@ -100,8 +100,12 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if before == after:
             continue
         if _is_hash(before) or _is_hash(after):
-            verb = "is new" if name not in old else "is gone" if name not in new else "changed"
-            told.append(f"{name} {verb}")
+            if name not in old:
+                told.append(say("{name} is new", name=name))
+            elif name not in new:
+                told.append(say("{name} is gone", name=name))
+            else:
+                told.append(say("{name} changed", name=name))
         else:
             told.append(f"{name} {_as_json(before)} → {_as_json(after)}")
     return told
@@ -124,9 +128,11 @@ def how_to_keep(published: Manifest, inputs: dict[str, Any]) -> str | None:
     items = " ".join(map(shlex.quote, earlier_settings(published.inputs, inputs)))
     if not items:
         return None
-    return (
-        f'the published {published.stage} was made with SET="{items}"; stop and give that to '
-        "keep it, or RUN=NAME to make another beside it"
+    return say(
+        'the published {stage} was made with SET="{items}"; stop and give that to keep it, or '
+        "RUN=NAME to make another beside it",
+        stage=published.stage,
+        items=items,
     )
 
 

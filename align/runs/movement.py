@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from align.messages import say
 from align.runs.tracking import METRICS_FILE, read_metrics
 
 FALL = 0.05
@@ -43,13 +44,20 @@ def standstill(stage: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
     if stage not in BY_LOSS:
         if end >= NATS:
             return None
-        return (
-            f"{stage} did not move: KL {end:.2g} nats per answer after {last} iterations; raise "
-            f"{stage}.iterations or {stage}.learning_rate"
+        return say(
+            "{stage} did not move: KL {end:.2g} nats per answer after {last} iterations; raise "
+            "{stage}.iterations or {stage}.learning_rate",
+            stage=stage,
+            end=end,
+            last=last,
         )
     if end <= (1 - FALL) * start:
         return None
-    return (
-        f"{stage} did not move: {last} optimiser steps, loss {start:.3g} → {end:.3g}; raise "
-        f"{stage}.trainer.num_train_epochs (or max_steps), then {stage}.trainer.learning_rate"
+    return say(
+        "{stage} did not move: {last} optimiser steps, loss {start:.3g} → {end:.3g}; raise "
+        "{stage}.trainer.num_train_epochs (or max_steps), then {stage}.trainer.learning_rate",
+        stage=stage,
+        last=last,
+        start=start,
+        end=end,
     )

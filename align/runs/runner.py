@@ -78,13 +78,13 @@ def check(stage: Stage, command: Command) -> State:
     if state.reasons:
         shown = state.reasons[:3]
         more = len(state.reasons) - 3
-        told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-        tell(f"{stage.name:<9}runs: {told}")
+        told = ", ".join(shown) + (say(" and {more} more", more=more) if more > 0 else "")
+        tell(f"{stage.name:<9}{say('runs: {reasons}', reasons=told)}")
         published = state.artifact and state.artifact.manifest
         if published and (line := how_to_keep(published, state.inputs)) is not None:
             tell(f"{'':<9}{line}")
     else:
-        tell(f"{stage.name:<9}up to date")
+        tell(f"{stage.name:<9}{say('up to date')}")
         forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
         _note_dependencies(stage, command, cache)
     return state
@@ -150,7 +150,8 @@ def _reading(stage: Stage, command: Command, state: State) -> Reading:
 
 def _tell_done(stage: Stage, artifact: Artifact) -> None:
     took = clock(artifact.manifest.wall_seconds)
-    tell(f"{stage.name:<9}done in {took} → {artifact.path}")
+    done = say("done in {took} → {path}", took=took, path=artifact.path)
+    tell(f"{stage.name:<9}{done}")
     if (line := standstill(stage.name, curve_of(artifact.path))) is not None:
         tell(f"{stage.name:<9}{line}")
 

@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any
 
+from align.messages import say
+
 SPINS = "2000"
 """Turns a thread waits actively before it sleeps: microseconds, the length of a small product."""
 TRIALS, PRODUCTS = 3, 8
@@ -49,10 +51,12 @@ def told(threads: int, *, alone: float, together: float) -> str | None:
     """The advice, from the seconds that one thread and that all threads took for the same work."""
     if together <= alone:
         return None
-    return (
-        f"warning: model.threads={threads} computes {together / alone:.1f} times slower than one "
-        "thread: other programs use the processor; model.threads=1 is faster (its results differ "
-        "in rounding, so stages made with another number run again)"
+    return say(
+        "warning: model.threads={threads} computes {factor:.1f} times slower than one "
+        "thread: other programs use the processor; model.threads=1 is faster (its results "
+        "differ in rounding, so stages made with another number run again)",
+        threads=threads,
+        factor=together / alone,
     )
 
 

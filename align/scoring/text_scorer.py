@@ -33,7 +33,7 @@ from transformers import (
 from align.data import chat
 from align.data.rows import Message
 from align.errors import ConfigError
-from align.messages import tell
+from align.messages import say, tell
 from align.models import load as models
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread
 from align.scoring.reward_model import Conversation
@@ -183,9 +183,14 @@ class TextScorer:
         )
         if not self.cut:
             self.warn(
-                f"warning: {self.name} reads {self.limit} tokens, and with an answer a "
-                f"conversation has {len(whole['input_ids'])} in its words: such answers are scored "
-                "as far as it reads; lower max_new_tokens"
+                say(
+                    "warning: {name} reads {limit} tokens, and with an answer a conversation has "
+                    "{length} in its words: such answers are scored as far as it reads; lower "
+                    "max_new_tokens",
+                    name=self.name,
+                    limit=self.limit,
+                    length=len(whole["input_ids"]),
+                )
             )
         self.cut += 1
         return told(max(0, too_many - 1))

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from align.config import Recipe
 from align.config.recipe import load_recipe
 from align.errors import UserError
-from align.messages import tell
+from align.messages import say, tell
 from align.runs.inputs import LIBRARIES, ROOT
 from stages.pipeline import LOADERS, needed
 
@@ -52,7 +52,8 @@ def doctor(recipe: Path | None, items: Sequence[str], *, ask_torch: bool) -> int
 def _findings(path: Path | None, items: Sequence[str], ask_torch: bool) -> Iterator[Finding]:
     yield from libraries()
     gpu = nvidia()
-    yield Finding("ok", f"device: {gpu or 'CPU; nvidia-smi finds no GPU'}")
+    device = gpu or say("CPU; nvidia-smi finds no GPU")
+    yield Finding("ok", say("device: {device}", device=device))
     yield from _torch_build(gpu)
     if ask_torch:
         yield _torch_device()
@@ -73,7 +74,10 @@ def _findings(path: Path | None, items: Sequence[str], ask_torch: bool) -> Itera
 
 def libraries() -> Iterator[Finding]:
     """Compare installed versions with the pins; only libraries that compute can be a fault."""
-    yield Finding("ok", f"python {platform.python_version()} ({sys.executable})")
+    yield Finding(
+        "ok",
+        say("python {version} ({path})", version=platform.python_version(), path=sys.executable),
+    )
     pins = _pins()
     differ = 0
     for name, pinned in pins.items():
@@ -81,13 +85,21 @@ def libraries() -> Iterator[Finding]:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             if name in LIBRARIES:
-                yield Finding("fault", f"{name} is not installed; run `make setup`")
+                yield Finding("fault", say("{name} is not installed; run `make setup`", name=name))
             continue
         if found.partition("+")[0] != pinned:
             differ += 1
-            yield Finding("note", f"{name} {found}, tested with {pinned}; `make setup` installs it")
+            yield Finding(
+                "note",
+                say(
+                    "{name} {found}, tested with {pinned}; `make setup` installs it",
+                    name=name,
+                    found=found,
+                    pinned=pinned,
+                ),
+            )
     if pins and not differ:
-        yield Finding("ok", f"libraries: as pinned in {PINS.name}")
+        yield Finding("ok", say("libraries: as pinned in {file}", file=PINS.name))
 
 
 def _pins() -> dict[str, str]:
@@ -120,7 +132,10 @@ def _torch_build(gpu: str | None) -> Iterator[Finding]:
     if gpu is not None and version.endswith("+cpu"):
         yield Finding(
             "note",
-            f"torch {version} is a build without CUDA and cannot use the GPU; install another",
+            say(
+                "torch {version} is a build without CUDA and cannot use the GPU; install another",
+                version=version,
+            ),
         )
 
 
@@ -128,16 +143,30 @@ def _torch_device() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("ok", f"torch {torch.__version__} computes on the CPU")
-    return Finding("ok", f"torch {torch.__version__} computes on {torch.cuda.get_device_name()}")
+        return Finding("ok", say("torch {version} computes on the CPU", version=torch.__version__))
+    return Finding(
+        "ok",
+        say(
+            "torch {version} computes on {device}",
+            version=torch.__version__,
+            device=torch.cuda.get_device_name(),
+        ),
+    )
 
 
 def _processors() -> Finding:
     set_to = os.environ.get("OMP_NUM_THREADS")
-    told = f"processors: {_cores()}"
-    if set_to is not None:
-        told += f"; OMP_NUM_THREADS={set_to}, which model.threads of a recipe replaces"
-    return Finding("ok", told)
+    if set_to is None:
+        return Finding("ok", say("processors: {count}", count=_cores()))
+    return Finding(
+        "ok",
+        say(
+            "processors: {count}; OMP_NUM_THREADS={set_to}, which model.threads of a recipe "
+            "replaces",
+            count=_cores(),
+            set_to=set_to,
+        ),
+    )
 
 
 def _cores() -> int:
@@ -149,10 +178,12 @@ def _room() -> Iterator[Finding]:
     memory = _free_memory()
     if memory is not None:
         kind: Literal["ok", "note"] = "ok" if memory >= FREE_MEMORY else "note"
-        yield Finding(kind, f"memory: {memory / GIB:.1f} GiB free")
+        yield Finding(kind, say("memory: {gib:.1f} GiB free", gib=memory / GIB))
     free = shutil.disk_usage(Path.cwd()).free
     kind = "ok" if free >= FREE_DISK else "note"
-    yield Finding(kind, f"disk: {free / GIB:.1f} GiB free in {Path.cwd()}")
+    yield Finding(
+        kind, say("disk: {gib:.1f} GiB free in {folder}", gib=free / GIB, folder=Path.cwd())
+    )
 
 
 def _free_memory() -> int | None:
@@ -176,9 +207,16 @@ def examine(recipe: Recipe, gpu: bool) -> Iterator[Finding]:
     """What the stages of a recipe would miss: a device, the model, data and its rows."""
     model = recipe.model
     if model.device == "cuda" and not gpu:
-        yield Finding("fault", "model.device=cuda: no GPU is found; give auto or cpu")
+        yield Finding("fault", say("model.device=cuda: no GPU is found; give auto or cpu"))
     if model.threads > _cores():
-        yield Finding("note", f"model.threads={model.threads}, but {_cores()} processors are free")
+        yield Finding(
+            "note",
+            say(
+                "model.threads={threads}, but {count} processors are free",
+                threads=model.threads,
+                count=_cores(),
+            ),
+        )
     yield _model(recipe)
     readers: dict[str, list[str]] = {}
     for stage in needed(recipe):
@@ -191,18 +229,30 @@ def examine(recipe: Recipe, gpu: bool) -> Iterator[Finding]:
 def _model(recipe: Recipe) -> Finding:
     path, revision = recipe.model.path, recipe.model.revision
     if revision is not None:
-        return Finding("ok", f"model.path={path} at {revision}: on the hub, not asked for here")
+        return Finding(
+            "ok",
+            say(
+                "model.path={path} at {revision}: on the hub, not asked for here",
+                path=path,
+                revision=revision,
+            ),
+        )
     if not recipe.model.witness.is_file():
         return Finding(
             "fault",
-            f"model.path={path}: no model there; give a folder with config.json, a GGUF file, or "
-            "a hub name together with model.revision",
+            say(
+                "model.path={path}: no model there; give a folder with config.json, a GGUF file, "
+                "or a hub name together with model.revision",
+                path=path,
+            ),
         )
     weights = [Path(path)] if recipe.model.is_file else Path(path).glob("*.safetensors")
     size = sum(file.stat().st_size for file in weights)
     if not size:
-        return Finding("fault", f"model.path={path}: has no weights as .safetensors")
-    return Finding("ok", f"model.path={path}: weights of {size / 2**20:,.1f} MiB")
+        return Finding("fault", say("model.path={path}: has no weights as .safetensors", path=path))
+    return Finding(
+        "ok", say("model.path={path}: weights of {mib:,.1f} MiB", path=path, mib=size / 2**20)
+    )
 
 
 def _data(recipe: Recipe, key: str, stages: str) -> Finding:
@@ -210,12 +260,28 @@ def _data(recipe: Recipe, key: str, stages: str) -> Finding:
     if source is None:
         return Finding(
             "fault",
-            f"data.{key}: missing, needed by {stages}; add it, or give data.{key}.path=FILE",
+            say(
+                "data.{key}: missing, needed by {stages}; add it, or give data.{key}.path=FILE",
+                key=key,
+                stages=stages,
+            ),
         )
     if source.revision is not None:
-        return Finding("ok", f"data.{key}: {source.path} on the hub, not asked for here")
+        return Finding(
+            "ok",
+            say("data.{key}: {path} on the hub, not asked for here", key=key, path=source.path),
+        )
     try:
         rows = len(LOADERS[key](source))
     except UserError as error:
         return Finding("fault", str(error), error.exit_code)
-    return Finding("ok", f"data.{key}: {rows} rows of {source.path} for {stages}")
+    return Finding(
+        "ok",
+        say(
+            "data.{key}: {rows} rows of {path} for {stages}",
+            key=key,
+            rows=rows,
+            path=source.path,
+            stages=stages,
+        ),
+    )

@@ -24,7 +24,7 @@ def show(runs_dir: Path, name: str) -> int:
     folder = runs_dir / name
     if not _stages(folder):
         known = [path.name for path in _runs(runs_dir)]
-        hint = suggest(name, known) if known else "no run is there yet: align run RECIPE"
+        hint = suggest(name, known) if known else say("no run is there yet: align run RECIPE")
         raise ConfigError("{folder}: no such run; {hint}", folder=folder, hint=hint)
     done = _stages(folder)
     if "report" not in done:
@@ -53,7 +53,7 @@ def list_runs(runs_dir: Path) -> int:
     """Print a line per run, the one that changed last at the end."""
     folders = sorted(_runs(runs_dir), key=_changed)
     if not folders:
-        tell(f"{runs_dir}: no runs yet; start one with: align run RECIPE")
+        tell(say("{runs_dir}: no runs yet; start one with: align run RECIPE", runs_dir=runs_dir))
         return 0
     rows = [HEADER, *map(_row, folders)]
     columns = [max(width(row[i]) for row in rows) for i in range(len(HEADER))]

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.data import Instruction, Prompt, load_instructions
 from align.errors import ConfigError, DataError
-from align.messages import tell
+from align.messages import say, tell
 from align.models import load as models
 from align.runs.contract import StageContext
 from align.scoring.own_function import OwnFunction
@@ -123,8 +123,10 @@ def moments(context: StageContext, model: RewardModel | None) -> tuple[float, fl
 def readable(model: RewardModel, rows: Sequence[Row], name: str, *, room: int = 0) -> list[Row]:
     """The rows whose conversation a reward model can read whole, with `room` more tokens."""
     kept = [row for row in rows if model.fits(row.messages, room=room)]
-    told = f"longer than the {model.limit} tokens that {model.name} reads"
-    told += f", {room} of them for the answer" if room else ""
+    told = say(
+        "longer than the {limit} tokens that {name} reads", limit=model.limit, name=model.name
+    )
+    told += say(", {room} of them for the answer", room=room) if room else ""
     if not kept:
         raise DataError(
             "data.{name}: all {rows} rows are {told}; shorten them",
@@ -133,5 +135,12 @@ def readable(model: RewardModel, rows: Sequence[Row], name: str, *, room: int = 
             told=told,
         )
     if len(kept) < len(rows):
-        tell(f"data.{name}: left out {len(rows) - len(kept)} rows {told}")
+        tell(
+            say(
+                "data.{name}: left out {count} rows {told}",
+                name=name,
+                count=len(rows) - len(kept),
+                told=told,
+            )
+        )
     return kept

@@ -19,7 +19,7 @@ from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
 from align.data.templates import control_ids
 from align.errors import ConfigError, DataError
-from align.messages import tell
+from align.messages import say, tell
 from align.models import load as models
 from align.models import publish, quantized
 from align.models.adapters import check_targets, rows_to_train
@@ -111,8 +111,9 @@ class TrainingSetup:
         if device.type == "cpu" and (line := threads.advice(model.threads)) is not None:
             context.tracker.note(line)
         if read.template is not None:
-            why = "" if model.chat_template else ", since the model has none"
-            added = f"; new tokens: {', '.join(read.new_tokens)}" if read.new_tokens else ""
+            why = "" if model.chat_template else say(", since the model has none")
+            tokens = ", ".join(read.new_tokens)
+            added = say("; new tokens: {tokens}", tokens=tokens) if tokens else ""
             context.tracker.note(f"model.chat_template={read.template}{why}{added}")
         if positions is not None and setup.max_length > positions:
             raise ConfigError(
@@ -170,10 +171,14 @@ class TrainingSetup:
             return
         if untrained_rows(model, [stop := chat.stop_id(self.tokenizer)]):
             self.context.tracker.note(
-                f"warning: {self.path}: the embedding of the stop token "
-                f"{self.tokenizer.convert_ids_to_tokens(stop)} was never trained, and "
-                f"{self.section_name} with LoRA does not train it: answers may not stop; train "
-                "SFT with this project, or all weights here"
+                say(
+                    "warning: {path}: the embedding of the stop token {token} was never trained, "
+                    "and {stage} with LoRA does not train it: answers may not stop; train SFT "
+                    "with this project, or all weights here",
+                    path=self.path,
+                    token=self.tokenizer.convert_ids_to_tokens(stop),
+                    stage=self.section_name,
+                )
             )
 
     def adapter(self, model: PreTrainedModel, task: models.Task = "causal") -> LoraConfig | None:
@@ -192,7 +197,9 @@ class TrainingSetup:
         if rows:
             ids = next(iter(rows.values()))
             names = ", ".join(self.tokenizer.convert_ids_to_tokens(ids))
-            self.context.tracker.note(f"sft.lora: trains the embeddings of {names} too")
+            self.context.tracker.note(
+                say("sft.lora: trains the embeddings of {names} too", names=names)
+            )
         return models.lora_config(self.lora, task=task, rows=rows)
 
     def within(
@@ -213,15 +220,17 @@ class TrainingSetup:
         limit = self.max_length - room
         kept = [example for example in examples if length(example) <= limit]
         dropped = len(examples) - len(kept)
-        told = f"longer than max_length={self.max_length} tokens"
-        told += f", {room} of them for the answer" if room else ""
+        told = say("longer than max_length={limit} tokens", limit=self.max_length)
+        told += say(", {room} of them for the answer", room=room) if room else ""
         if dropped > LONGEST_SHARE * len(examples):
             longest = max(map(length, examples)) + room
-            remedy = f"set max_length={longest} to keep them all"
+            remedy = say("set max_length={longest} to keep them all", longest=longest)
             if self.positions is not None and longest > self.positions:
-                remedy = (
-                    f"the longest needs {longest} and the model has {self.positions} positions: "
-                    "shorten the rows, or choose a model with more"
+                remedy = say(
+                    "the longest needs {longest} and the model has {positions} positions: shorten "
+                    "the rows, or choose a model with more",
+                    longest=longest,
+                    positions=self.positions,
                 )
             raise DataError(
                 "data.{name}: {dropped} of {rows} rows are {told}; {remedy}",
@@ -232,7 +241,14 @@ class TrainingSetup:
                 remedy=remedy,
             )
         if dropped:
-            tell(f"data.{name}: dropped {dropped} rows {told}")
+            tell(
+                say(
+                    "data.{name}: dropped {dropped} rows {told}",
+                    name=name,
+                    dropped=dropped,
+                    told=told,
+                )
+            )
         return kept
 
     def publish(self, model: PreTrainedModel | PeftModel) -> None:

@@ -69,3 +69,17 @@ def test_korean_is_korean(folder):
         and len(re.findall("[a-z]{3,}", NAMES.sub("", english))) > 1
     ]
     assert same == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_sentence_has_its_korean_twice(folder):
+    lines = (CATALOGUE / f"{folder}.yaml").read_text("utf-8").splitlines()
+    english = [line.partition('": ')[0] for line in lines if line.startswith('"')]
+    assert [one for one in english if english.count(one) > 1] == []
+
+
+def test_what_two_folders_say_is_said_alike():
+    merged = {}
+    for folder in FOLDERS:
+        for english, korean in korean_of(folder).items():
+            assert merged.setdefault(english, korean) == korean
