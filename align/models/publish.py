@@ -64,6 +64,8 @@ def save(
 def _save_adapter(model: PeftModel, folder: Path, base: Base) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base.place, base.revision
+    if isinstance(config.target_modules, set):  # whose order is another in each process
+        config.target_modules = sorted(config.target_modules)
     # New rows that were trained are in the adapter by themselves; the rest is the base's.
     with safetensors_faults():
         model.save_pretrained(

@@ -202,3 +202,14 @@ def test_a_published_reward_model_gives_this_projects_scores_in_plain_transforme
         )
     published = models.load_tokenizer(out / "model")
     assert [chat.encode(published, talk)[0] for talk in talks] == ids
+
+
+def test_an_adapters_file_names_its_layers_in_one_order_in_every_process(tmp_path):
+    """Its bytes count where later stages ask whether their parent is still the same."""
+    tokenizer, lora = tiny.tokenizer(), models.lora_config(LoraSection(r=2), task="causal")
+    model = get_peft_model(tiny.llama(), lora)
+    publish.save(model, tokenizer, tmp_path, base=publish.Base("base"))
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    names = [f"mlp.{n}_proj" for n in ("down", "gate", "up")]
+    names += [f"self_attn.{n}_proj" for n in ("k", "o", "q", "v")]
+    assert written["target_modules"] == [f"model.layers.{i}.{n}" for i in (0, 1) for n in names]
