@@ -5,7 +5,6 @@ Checks are data: each value's type is looked at, so that no answer of a model en
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +32,7 @@ NEEDS: dict[str, dict[str, type]] = {
 """What a kind of check needs beside `kind`; the others need nothing."""
 TYPE_NAMES = {list: "a list", dict: "a mapping", str: "a text", int: "a whole number"}
 LANGUAGES = ("en", "ko")
+HEAVIEST = 1_000_000
 
 
 def load_checked_prompts(source: DataSource) -> list[Prompt]:
@@ -75,10 +75,12 @@ def require_usable(checks: Sequence[Check]) -> None:
             )
         _require_values(kind, check)
         weight = check.get("weight", 1.0)
-        if not _is_number(weight) or not 0 < weight < math.inf:
+        if not _is_number(weight) or not 0 < weight <= HEAVIEST:
             raise ValueError(
                 say(
-                    "{kind}: weight={weight!r} should be a number above 0", kind=kind, weight=weight
+                    "{kind}: weight={weight!r} should be a number above 0, up to a million",
+                    kind=kind,
+                    weight=weight,
                 )
             )
         if not isinstance(check.get("core", False), bool):

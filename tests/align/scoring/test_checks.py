@@ -82,6 +82,8 @@ BAD = [
     {"kind": "complete", "weight": float("nan")},
     {"kind": "complete", "weight": float("inf")},
     {"kind": "complete", "weight": "2"},
+    {"kind": "complete", "weight": 1e308},
+    {"kind": "complete", "weight": 10**400},
     {"kind": "complete", "weight": None},
     {"kind": "complete", "weight": [1]},
     {"kind": "complete", "weight": True},
