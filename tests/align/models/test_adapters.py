@@ -74,6 +74,7 @@ def test_the_folded_policy_is_the_policy_and_is_taken_out_again(kind):
             folded = base_of(model)(input_ids=IDS).logits
         with model.disable_adapter():
             after = model(input_ids=IDS).logits
-    assert (beside - base).abs().max() > 0.01
-    torch.testing.assert_close(folded, beside, rtol=0, atol=1e-4)
+    change = (beside - base).abs().max()
+    assert change > 1
+    assert (folded - beside).abs().max() < 2e-4 * change  # Qwen3.5 rounds most: 3e-5 of it
     torch.testing.assert_close(after, base, rtol=0, atol=1e-5)
