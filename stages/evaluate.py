@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from align.config import DataSource, Recipe
 from align.config.methods import ALIGNED, BEST_OF_N, POLICIES
-from align.messages import visible
+from align.messages import doing, say, visible
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from align.runs.threads import set_threads
 from stages.support import reward_source
+from stages.support.libraries import load_libraries
 
 if TYPE_CHECKING:
     from align.evaluation.evaluation_set import EvaluationSet, Generations, Responses
@@ -50,6 +51,8 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 
 def run(context: StageContext) -> StageResult:
+    load_libraries(("evaluate",))
+
     from align.evaluation.evaluation_set import Generations
     from align.evaluation.record import provenance, summary_of, write
     from align.evaluation.reward_card import reward_card
@@ -95,9 +98,11 @@ def run(context: StageContext) -> StageResult:
 
     # 5 summarise
     origin = provenance(recipe, context.out.parent.name, context.parents, device)
-    summary = summary_of(
-        evaluation_set, generations, pool, card, pairs_left_out=pairs.left_out, provenance=origin
-    )
+    left_out = pairs.left_out
+    with doing(say("summarising")):
+        summary = summary_of(
+            evaluation_set, generations, pool, card, pairs_left_out=left_out, provenance=origin
+        )
     write(context.out, summary, evaluation_set.rows(generations))
     (context.out / TEXT).write_text(visible(table(summary)) + "\n", encoding="utf-8")
     return StageResult(metrics=headlines(summary))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import os
 import signal
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 from align.config import DataSource, Recipe, methods
 from align.data import load_instructions, load_preferences, load_prompts
-from align.messages import clock, say, tell
+from align.messages import Window, clock, counted, say, tell
 from align.runs.command import Command, command_line, exit_code_of, read_command
 from align.runs.contract import Stage
 from align.runs.freshness import State
@@ -35,13 +34,13 @@ from align.runs.threads import set_threads
 from align.runs.tracking import silence_telemetry
 from align.scoring.checks import load_checked_prompts
 from stages import evaluate, report, reward, rlhf, sft
+from stages.support.libraries import load_libraries
 
 _BY_NAME = {
     stage.name: stage
     for stage in (sft.STAGE, reward.STAGE, *rlhf.STAGES, evaluate.STAGE, report.STAGE)
 }
 STAGES = tuple(_BY_NAME[name] for name in methods.STAGES)
-HEAVY = ("torch", "transformers", "datasets", "peft", "wandb")
 LOADERS: dict[str, Callable[[DataSource], list[Any]]] = {
     "instructions": load_instructions,
     "preferences": load_preferences,
@@ -65,7 +64,8 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
             state = check(stage, command)
             if state.reasons:
                 if not ran:
-                    check_data(command.recipe)
+                    with Window(stage.name):
+                        check_data(command.recipe)
                 ran += 1
                 code = in_child(stage, command, state)
                 if code:
@@ -97,7 +97,7 @@ def check_data(recipe: Recipe) -> None:
         sources |= stage.data(recipe)
     rows = [
         row
-        for name, source in sources.items()
+        for name, source in counted(sources.items(), say("reading data"))
         if source is not None and local_path(name, source) is not None
         for row in LOADERS[name](source)
     ]
@@ -118,9 +118,7 @@ def base_tokenizer(recipe: Recipe) -> Any:
 
 def preload(names: Iterable[str]) -> None:
     """Import what these stages need, once for all the children to come."""
-    trainers = (f"trl.trainer.{methods.TRL[n].lower()}_trainer" for n in names if n in methods.TRL)
-    for module in (*HEAVY, *trainers):
-        importlib.import_module(module)
+    load_libraries(names, "wandb")
 
 
 def check_model(recipe: Recipe) -> None:
@@ -141,7 +139,8 @@ def in_child(stage: Stage, command: Command, state: State) -> int:
     """Run a stage in a forked child and return its exit code; stop signals are passed on."""
     silence_telemetry()
     set_threads(command.recipe.model.threads)  # before torch is there
-    preload(each.name for each in needed(command.recipe))
+    with Window(stage.name):  # closed before the fork, which has a window of its own
+        preload(each.name for each in needed(command.recipe))
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()

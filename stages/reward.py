@@ -25,6 +25,7 @@ from align.data import (
 from align.messages import say, tell
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
+from stages.support.libraries import load_libraries
 from stages.support.reward_source import subsample
 
 
@@ -38,6 +39,8 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 def run(context: StageContext) -> StageResult:
     # 1. Read and check the rows, before anything heavy is loaded.
     pairs, demonstrations, heldout = _read(context.recipe)
+
+    load_libraries(("reward",))
 
     from trl import RewardConfig, RewardTrainer
 

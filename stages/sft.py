@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from align.config import DataSource, Recipe
 from align.data import load_instructions
-from align.messages import tell
+from align.messages import counted, doing, say, tell
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
+from stages.support.libraries import load_libraries
 from stages.support.reward_source import stages_ahead
 
 
@@ -24,6 +25,8 @@ def run(context: StageContext) -> StageResult:
     source = context.recipe.data.instructions
     assert source is not None, "the runner refuses a recipe without it"
     rows = load_instructions(source, warn=tell)
+
+    load_libraries(("sft",))
 
     from trl import SFTConfig, SFTTrainer
 
@@ -38,10 +41,15 @@ def run(context: StageContext) -> StageResult:
     chat.check_rows(setup.tokenizer, rows)
     check_fit(setup.tokenizer, context.recipe, stages_ahead(context.recipe))
     model = setup.load()
-    check_sampler(model)
+    with doing(say("checking the model")):
+        check_sampler(model)
 
     # 3. Encode: every answer counts once, the prompt never.
-    encoded = [pair for row in rows for pair in chat.encode_answers(setup.tokenizer, row.messages)]
+    encoded = [
+        pair
+        for row in counted(rows, say("encoding"))
+        for pair in chat.encode_answers(setup.tokenizer, row.messages)
+    ]
     kept = setup.within(encoded, lambda pair: len(pair[0]), "instructions")
     examples = [
         {

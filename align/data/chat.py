@@ -37,6 +37,7 @@ from align.data.rendering import (
 )
 from align.data.rows import EncodedPrompt, Instruction, Message, Preference, Prompt
 from align.errors import ConfigError, DataError
+from align.messages import counted, say
 
 _PROBE = "probe"
 
@@ -51,7 +52,8 @@ def encode_prompts(
 ) -> list[EncodedPrompt]:
     """Each row as the record that goes from here to the score."""
     return [
-        EncodedPrompt(prompt_ids(tokenizer, row.messages), row.messages, row.checks) for row in rows
+        EncodedPrompt(prompt_ids(tokenizer, row.messages), row.messages, row.checks)
+        for row in counted(rows, say("encoding"))
     ]
 
 

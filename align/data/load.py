@@ -12,7 +12,7 @@ from align.data import formats
 from align.data.files import read_rows
 from align.data.rows import Instruction, Message, Preference, Prompt, RowError
 from align.errors import ConfigError, DataError
-from align.messages import one_line, say
+from align.messages import counted, one_line, say
 
 LISTED = 10
 """Bad rows written out in full; the rest are counted."""
@@ -73,7 +73,7 @@ def _load(
         raise ConfigError("{path}: {error}", path=source.path, error=error) from error
     format = source.format
     rows = 0
-    for where, row in read_rows(source):
+    for where, row in counted(read_rows(source), say("reading {path}", path=source.path)):
         rows += 1
         try:
             if isinstance(row, RowError):

@@ -18,7 +18,7 @@ from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
-from align.messages import say, tell
+from align.messages import counted, say, tell
 from align.sampling.sampler import Sample
 from align.scoring.checks import check_checks
 from align.scoring.reward_model import Conversation, RewardModel
@@ -249,7 +249,10 @@ def read_evaluation_set(
     if config.max_prompts is not None and config.max_prompts < len(prompts):
         drawn = random.Random(seed).sample(range(len(prompts)), config.max_prompts)
         prompts = [prompts[row] for row in sorted(drawn)]
-    encoded = [(prompt, prompt_ids(tokenizer, prompt.messages)) for prompt in prompts]
+    encoded = [
+        (prompt, prompt_ids(tokenizer, prompt.messages))
+        for prompt in counted(prompts, say("encoding"))
+    ]
     room = float("inf") if limit is None else limit - config.max_new_tokens
     kept = [
         (prompt, ids)

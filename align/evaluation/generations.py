@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from align.maths.kl import full_kl
+from align.messages import counted, say
 from align.models.forward import policy_forward
 from align.models.upcast import in_float32
 from align.sampling.sampler import ModelSampler, Sample, buckets, collate
@@ -89,7 +90,8 @@ def kl_to_reference(
     flat = [0.0] * len(pairs)
     vocabulary = policy.config.get_text_config().vocab_size
     with in_float32(policy), in_float32(reference):
-        for rows in _batches(pairs, settings.batch_size, vocabulary):
+        batches = list(_batches(pairs, settings.batch_size, vocabulary))
+        for rows in counted(batches, say("measuring the KL")):
             batch = collate(
                 [pairs[row][0] for row in rows],
                 [pairs[row][1] for row in rows],

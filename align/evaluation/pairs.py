@@ -12,7 +12,7 @@ from align.data import Preference, load_preferences, prompt_key, with_unseen_pro
 from align.data.chat import encode, prompt_ids
 from align.evaluation.evaluation_set import Fits, warn
 from align.evaluation.reward_card import ScoredPair
-from align.messages import say
+from align.messages import counted, say
 from align.scoring.reward_model import Conversation, RewardModel
 
 WHY = {"trained_on": "trained on", "too_long": "too long"}
@@ -51,7 +51,7 @@ def read_pairs(
     rows = load_preferences(source, warn=warn)
     new = with_unseen_prompts(rows, load_preferences(trained)) if trained is not None else rows
     pairs = []
-    for row in new:
+    for row in counted(new, say("encoding")):
         chosen, rejected = (
             encode(tokenizer, [*row.prompt, {"role": "assistant", "content": text}])[0]
             for text in (row.chosen, row.rejected)

@@ -2,7 +2,7 @@
 
 from align.messages.language import Language, language
 from align.messages.say import Sentence, filled, say
-from align.messages.steps import counted, step
+from align.messages.steps import counted, doing
 from align.messages.visible import json_text, one_line, tell, visible
 from align.messages.window import Window, clock, tell_amidst
 
@@ -12,12 +12,12 @@ __all__ = [
     "Window",
     "clock",
     "counted",
+    "doing",
     "filled",
     "json_text",
     "language",
     "one_line",
     "say",
-    "step",
     "tell",
     "tell_amidst",
     "visible",

@@ -1,7 +1,7 @@
 """What a process is doing, counted: whoever takes long says so here, and a window may show it.
 
     for row in counted(rows, say("encoding")): …
-    with step(say("loading the model")): …
+    with doing(say("saving the model")): …
 
 Nothing is printed here, and nobody has to look: library code counts, whoever runs it.
 """
@@ -23,12 +23,12 @@ class Step:
 
     what: str
     total: int | None = None
-    done: int = 0
+    done: float = 0
     began: float = field(default_factory=lambda: time.monotonic())
     moved: float = 0.0
     """When it last came further."""
 
-    def advance(self, count: int = 1) -> None:
+    def advance(self, count: float = 1) -> None:
         self.done += count
         self.moved = time.monotonic()
 
@@ -38,7 +38,7 @@ OPEN: list[Step] = []
 
 
 @contextmanager
-def step(what: str, total: int | None = None) -> Iterator[Step]:
+def doing(what: str, total: int | None = None) -> Iterator[Step]:
     """Within, `what` is going on; `total` counts what it will have done at its end."""
     one = Step(what, total)
     OPEN.append(one)
@@ -52,7 +52,7 @@ def counted(items: Iterable[Item], what: str, total: int | None = None) -> Itera
     """The items one by one, each counted when it is done with."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    with step(what, total) as one:
+    with doing(what, total) as one:
         for item in items:
             yield item
             one.advance()

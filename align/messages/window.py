@@ -26,6 +26,8 @@ LIVE_SECONDS, PLAIN_TICK = 0.2, 0.5
 PLAIN_WAIT, PLAIN_SECONDS, PLAIN_FRACTION, PLAIN_MINUTE = 2.0, 5.0, 0.1, 60.0
 """Off a terminal something is told of once it has taken two seconds, then every tenth of the whole,
 at least once a minute, and never twice within five seconds."""
+STILL_SECONDS = 2.0
+"""After which a line that stands still shows how long it has."""
 ERASE = "\r\x1b[2K"
 NAME = 9
 STYLES = {"name": "bold", "inner": "cyan", "time": "dim", "value": ""}
@@ -57,7 +59,7 @@ class Window:
         self._main: Step | None = None
         self._first: tuple[int, float] | None = None
         self._latest: dict[str, float] = {}
-        self._told: tuple[Step | None, int, float] = (None, 0, -math.inf)
+        self._told: tuple[Step | None, float, float] = (None, 0, -math.inf)
         self._drawn = False
         self._console: Any = None
         self._streams = (sys.stdout, sys.stderr)
@@ -123,10 +125,13 @@ class Window:
         outer, inner = steps[0], steps[-1]
         count = _count(outer, now)
         if outer.total:
-            count += f" {100 * outer.done // outer.total:3d}%"
+            count += f" {int(100 * outer.done / outer.total):3d}%"
         parts = [Part(f"{self.name:<{NAME}}{count}", "name")]
         if inner is not outer:
             parts.append(Part(_count(inner, now), "inner"))
+        still = now - max(inner.moved, inner.began)
+        if self._live and inner.total and still >= STILL_SECONDS:
+            parts.append(Part(clock(still), "inner"))
         parts += [Part(told, "time") for told in self._pace(outer, now)]
         parts += [
             Part(f"{_label(key)} {value:.3g}", "value") for key, value in self._latest.items()
@@ -245,9 +250,9 @@ def tell_amidst(line: str) -> None:
 
 def _count(step: Step, now: float) -> str:
     what = f"{step.what} " if step.what else ""
-    if step.total is None and step.what:
+    if step.total is None and not step.done:
         return f"{what}{clock(now - step.began)}"
-    return f"{what}{step.done}" + (f"/{step.total}" if step.total else "")
+    return f"{what}{int(step.done)}" + (f"/{step.total}" if step.total else "")
 
 
 def _label(key: str) -> str:

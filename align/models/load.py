@@ -23,6 +23,7 @@ from align.config import LoraSection
 from align.data import chat
 from align.data.templates import give_template
 from align.errors import ConfigError
+from align.messages import counted, say
 from align.models import quantized
 from align.models.forward import ScoreHead, last_token_scores
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread, source
@@ -240,7 +241,7 @@ def reward_scores(
     model.eval()
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     scores = [0.0] * len(sequences)
-    for start in range(0, len(order), batch_size):
+    for start in counted(range(0, len(order), batch_size), say("scoring")):
         rows = order[start : start + batch_size]
         lengths = torch.tensor([len(sequences[i]) for i in rows])
         ids = torch.full((len(rows), int(lengths.max())), pad_id)

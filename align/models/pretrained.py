@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import GgufConfig
 
 from align.errors import ConfigError
+from align.messages import doing, say
 from align.models.untrusted import check_files
 
 Path_ = str | os.PathLike[str]
@@ -53,7 +54,7 @@ def load_weights(
     given = source(path)
     if "gguf_file" in given:
         settings["quantization_config"] = GgufConfig(dequantize=True)
-    with naming(path, revision):
+    with naming(path, revision), doing(say("loading a model")):
         if "gguf_file" not in given:
             check_files(path, revision)
         model, info = auto_class.from_pretrained(

@@ -16,6 +16,7 @@ from align.config import PPOConfig
 from align.errors import DivergedError
 from align.maths.logprobs import entropy, token_logprobs
 from align.maths.timeline import Measured, Sequences
+from align.messages import counted, say
 from align.ppo.roles import Roles
 from align.sampling.sampler import Sample
 
@@ -31,7 +32,7 @@ def finite_scores(roles: Roles, sequences: Sequences, config: PPOConfig) -> Tens
         DivergedError: one is NaN or infinite.
     """
     scores = torch.zeros(len(sequences), device=roles.device)
-    for rows in micro_batches(sequences, config):
+    for rows in counted(micro_batches(sequences, config), say("scoring")):
         scores[rows] = roles.scores(sequences.select(rows))
     if not scores.isfinite().all():
         raise DivergedError(

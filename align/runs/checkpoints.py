@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align.errors import CorruptArtifactError, DivergedError
-from align.messages import say, tell
+from align.messages import doing, say, tell
 from align.runs.artifacts import (
     WORK,
     exists,
@@ -184,7 +184,8 @@ class Checkpoints:
             Stopped: a signal asked for it, and the step is saved.
         """
         if self.due(step, total):
-            self.save(step, capture())
+            with doing(say("saving a checkpoint")):
+                self.save(step, capture())
         if self.stop.asked:
             self._say(
                 say(

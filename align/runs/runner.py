@@ -16,7 +16,7 @@ from pathlib import Path
 
 from align.config import Recipe
 from align.errors import ConfigError, RetryableError
-from align.messages import Window, clock, say, step, tell
+from align.messages import Window, clock, counted, doing, say, tell
 from align.runs import space
 from align.runs.artifacts import Artifact, publish, workspace
 from align.runs.checkpoints import Checkpoints, forget
@@ -72,7 +72,7 @@ def bring_up_to_date(stage: Stage, command: Command) -> Artifact:
 def check(stage: Stage, command: Command) -> State:
     """Find out whether a stage must run, and say so in one line."""
     cache = HashCache(command.run_dir / HASHES)
-    with Window(stage.name), step(say("comparing with what is published")):
+    with Window(stage.name), doing(say("comparing with what is published")):
         state = examine(stage, command.recipe, command.run_dir, cache, force=command.force)
     cache.save()
     if state.reasons:
@@ -128,7 +128,7 @@ def _made(stage: Stage, command: Command, state: State, window: Window) -> Artif
             except BaseException:
                 _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS_FILE}")
                 raise
-            with step(say("publishing")):
+            with doing(say("publishing")):
                 manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
                 target, curve = command.run_dir / stage.name, curve_of(work)
                 artifact = publish(
@@ -214,7 +214,7 @@ def _mirror(
     try:
         yield mirror
     finally:
-        with step(say("sending the rest to wandb")):
+        with doing(say("sending the rest to wandb")):
             mirror.close()
 
 

@@ -19,6 +19,8 @@ from transformers import PreTrainedModel
 
 from align.data import EncodedPrompt
 from align.maths.timeline import Sequences
+from align.messages import doing, say
+from align.messages.steps import Step
 from align.models.forward import apply_head
 from align.sampling.decoding import decoding_for
 
@@ -106,13 +108,21 @@ class ModelSampler:
         uniforms = uniforms.to(self.model.device)
         at_once = min(each, self.batch_size)
         samples: dict[int, Sample] = {}
-        with torch.inference_mode(), evaluating(self.model), self._states_kept():
+        with (
+            torch.inference_mode(),
+            evaluating(self.model),
+            self._states_kept(),
+            doing(say("sampling"), shape[0]) as progress,
+        ):
             for group in buckets([len(prompt) for prompt in prompts], self.batch_size // at_once):
                 for first in range(0, each, at_once):
                     some = range(first, min(first + at_once, each))
                     rows = [prompt * each + one for prompt in group for one in some]
-                    batch = self._sample_batch([prompts[row] for row in group], uniforms[rows])
+                    batch = self._sample_batch(
+                        [prompts[row] for row in group], uniforms[rows], progress
+                    )
                     samples.update(zip(rows, batch, strict=True))
+                    progress.done = len(samples)
         return [samples[row] for row in range(len(samples))]
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -127,8 +137,10 @@ class ModelSampler:
                     "shorten the prompt or lower max_new_tokens"
                 )
 
-    def _sample_batch(self, prompts: list[Sequence[int]], uniforms: Tensor) -> list[Sample]:
-        """As many samples of each prompt as uniforms has rows for it.
+    def _sample_batch(
+        self, prompts: list[Sequence[int]], uniforms: Tensor, progress: Step
+    ) -> list[Sample]:
+        """As many samples of each prompt as uniforms has rows for it; each token is counted.
 
         `active` maps the rows still decoded to those of uniforms. What a row draws after its stop
         token, until it is dropped, is not read.
@@ -144,6 +156,7 @@ class ModelSampler:
         if self.value_head is not None:
             self.states = self.states.repeat_interleave(copies, dim=0)
         for step in range(self.max_new_tokens):
+            progress.advance(len(uniforms) / self.max_new_tokens)
             drawn = self._choose(logits, uniforms[active, step])
             for whole, part in zip((tokens, logprobs, entropies), drawn, strict=True):
                 whole[active, step] = part

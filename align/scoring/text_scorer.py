@@ -33,7 +33,7 @@ from transformers import (
 from align.data import chat
 from align.data.rows import Message
 from align.errors import ConfigError
-from align.messages import say, tell
+from align.messages import counted, say, tell
 from align.models import load as models
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread
 from align.scoring.reward_model import Conversation
@@ -152,7 +152,7 @@ class TextScorer:
         Raises:
             ConfigError: one of them is longer than the model reads before its answer begins.
         """
-        encoded = [self._fitted(messages) for messages in conversations]
+        encoded = [self._fitted(each) for each in counted(conversations, say("encoding"))]
         longest = max(len(each["input_ids"]) for each in encoded)
         if self.limit is not None and longest > self.limit:
             raise ConfigError(
@@ -199,7 +199,7 @@ class TextScorer:
         """Scores of an encoder: whatever its head makes of the whole sequence."""
         order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]["input_ids"]))
         scores = [0.0] * len(encoded)
-        for start in range(0, len(order), batch_size):
+        for start in counted(range(0, len(order), batch_size), say("scoring")):
             rows = order[start : start + batch_size]
             batch: Any = self.tokenizer.pad(
                 [encoded[row] for row in rows], padding_side="right", return_tensors="pt"

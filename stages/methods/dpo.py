@@ -15,12 +15,15 @@ from align.data import load_preferences
 from align.messages import tell
 from align.runs.contract import StageContext, StageResult
 from stages.support.aligned import aligned_stage
+from stages.support.libraries import load_libraries
 
 
 def run(context: StageContext) -> StageResult:
     source = context.recipe.data.preferences
     assert source is not None, "the runner refuses a recipe without it"
     pairs = load_preferences(source, warn=tell)
+
+    load_libraries(("dpo",))
 
     from trl import DPOConfig, DPOTrainer
 

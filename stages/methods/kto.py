@@ -20,6 +20,7 @@ from align.data import load_preferences
 from align.messages import tell
 from align.runs.contract import StageContext, StageResult
 from stages.support.aligned import aligned_stage
+from stages.support.libraries import load_libraries
 
 Ids = list[int]
 
@@ -28,6 +29,8 @@ def run(context: StageContext) -> StageResult:
     source = context.recipe.data.preferences
     assert source is not None, "the runner refuses a recipe without it"
     pairs = load_preferences(source, warn=tell)
+
+    load_libraries(("kto",))
 
     from trl import KTOConfig, KTOTrainer
 

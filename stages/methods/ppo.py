@@ -12,6 +12,7 @@ from align.messages import tell
 from align.ppo.metrics import HEADLINE
 from align.runs.contract import StageContext, StageResult
 from stages.support.aligned import aligned_stage
+from stages.support.libraries import load_libraries
 
 
 def run(context: StageContext) -> StageResult:
@@ -19,6 +20,8 @@ def run(context: StageContext) -> StageResult:
     config = context.recipe.ppo
     assert source is not None, "the runner refuses a recipe without it"
     rows = load_prompts(source, warn=tell)
+
+    load_libraries(("ppo",))
 
     from align.data import chat
     from align.ppo import train as ppo

@@ -12,9 +12,12 @@ from __future__ import annotations
 from align.runs.contract import StageContext, StageResult
 from stages.support.aligned import aligned_stage
 from stages.support.baselines import BORROWED, headline, run_baseline
+from stages.support.libraries import load_libraries
 
 
 def run(context: StageContext) -> StageResult:
+    load_libraries(("rloo",))
+
     from trl import RLOOConfig, RLOOTrainer
 
     return run_baseline("rloo", RLOOTrainer, RLOOConfig, context)

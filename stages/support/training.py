@@ -19,7 +19,7 @@ from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
 from align.data.templates import control_ids
 from align.errors import ConfigError, DataError
-from align.messages import say, tell
+from align.messages import counted, doing, say, tell
 from align.models import load as models
 from align.models import publish, quantized
 from align.models.adapters import check_targets, rows_to_train
@@ -259,7 +259,8 @@ class TrainingSetup:
             is_sft="sft" in self.context.parents,
             in_4bit=self.context.recipe.model.load_in_4bit,
         )
-        publish.save(model, self.tokenizer, self.context.out, base=base)
+        with doing(say("saving the model")):
+            publish.save(model, self.tokenizer, self.context.out, base=base)
 
     def handoff(self, **splits: Any) -> dict[str, Any]:
         """What the next stages check before they build on this one."""
@@ -287,7 +288,7 @@ def encode_pairs(
     tokenizer = setup.tokenizer
     chat.check_rows(tokenizer, pairs)
     encoded: list[tuple[Preference, dict[str, Any]]] = []
-    for pair in pairs:
+    for pair in counted(pairs, say("encoding")):
         prompt = chat.prompt_ids(tokenizer, pair.prompt)
         chosen = chat.response_ids(tokenizer, pair.prompt, pair.chosen)
         rejected = chat.response_ids(tokenizer, pair.prompt, pair.rejected)

@@ -21,6 +21,7 @@ from transformers.trainer_callback import ProgressCallback
 
 from align.config import PPOConfig
 from align.errors import ConfigError, DivergedError
+from align.messages import doing, say
 from align.models import load as models
 from align.models.adapters import trainable
 from align.models.forward import trunk_of
@@ -55,7 +56,7 @@ def trainer(
         kwargs: further arguments of the trainer, above all `model`.
     """
     try:
-        with quiet():  # some load a reference
+        with quiet(), doing(say("preparing the training")):  # some load a reference
             built = resumable(with_finite_check(trainer_class))(
                 args=settings(config_class, setup, defaults or {}, fixed or {}),
                 train_dataset=Dataset.from_dict({n: [e[n] for e in examples] for n in examples[0]}),
@@ -149,7 +150,11 @@ class TrackerCallback(TrainerCallback):
         self.check_start = check_start
         self.latest: dict[str, float] = {}
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.context.tracker.reached(state.global_step, state.max_steps)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        self.context.tracker.reached(state.global_step, state.max_steps)
         control.should_log |= state.global_step in (1, state.max_steps)
         return control
 

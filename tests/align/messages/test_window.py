@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from align.messages import Window, clock, counted, step, tell, window
+from align.messages import Window, clock, counted, doing, tell, window
 from align.messages.columns import width
 from align.messages.steps import OPEN
 
@@ -65,7 +65,7 @@ def test_a_terminal_shows_one_line_rewritten_in_place(terminal, seconds):
 def test_no_line_is_wider_than_the_terminal(terminal, seconds, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     shown = ppo(terminal)
-    with step("답을 뽑는 중입니다", 64) as sampling:
+    with doing("답을 뽑는 중입니다", 64) as sampling:
         for number in range(1, 4):
             shown.reached(number, 1000, {"ppo/kl/sequence": 0.5, "ppo/train/loss": 123.4})
             sampling.advance(16)
@@ -87,7 +87,7 @@ def test_parts_that_do_not_fit_are_left_out_whole(terminal, seconds):
 def test_without_colours_only_weight_is_used_and_with_them_the_inner_step_is_cyan(
     terminal, seconds, monkeypatch
 ):
-    with step("sampling", 4):
+    with doing("sampling", 4):
         ppo(terminal).reached(1, 9, {})
         assert "\x1b[36m" not in terminal.getvalue()
         monkeypatch.delenv("NO_COLOR")
@@ -134,9 +134,9 @@ def test_a_log_tells_of_a_step_that_takes_two_seconds_and_of_none_that_does_not(
             seconds[0] += 0.5
             shown.refresh()
 
-    with step("verifying"):
+    with doing("verifying"):
         passes(1.5)
-    with step("loading the model"):
+    with doing("loading the model"):
         passes(30)
     for _ in counted(range(8), "encoding"):
         passes(2)
@@ -153,7 +153,7 @@ def test_what_is_done_inside_is_shown_on_a_terminal_and_not_in_a_log(terminal, s
     for stream in (terminal, log):
         shown = ppo(stream)
         shown.reached(1, 9, {})
-        with step("sampling", 4):
+        with doing("sampling", 4):
             shown.refresh()
         shown.close()
     assert drawn(terminal)[1] == "ppo      1/9  11%  sampling 0/4"
@@ -175,7 +175,7 @@ def test_other_lines_come_above_the_live_line(terminal, seconds, monkeypatch):
 
 def test_a_step_that_ends_leaves_nothing_behind(terminal, seconds):
     shown = ppo(terminal)
-    with step("encoding", 4):
+    with doing("encoding", 4):
         shown.refresh()
     shown.close()
     assert terminal.getvalue().endswith("\r\x1b[2K")
