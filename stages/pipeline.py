@@ -64,6 +64,8 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
             state = check(stage, command)
             if state.reasons:
                 if not ran:
+                    silence_telemetry()
+                    set_threads(command.recipe.model.threads)  # before torch is there
                     with Window(stage.name):
                         check_data(command.recipe)
                 ran += 1
@@ -103,6 +105,7 @@ def check_data(recipe: Recipe) -> None:
     ]
     if "sft" in recipe.parents:  # its tokenizer counts, and the recipe's model may be elsewhere
         return
+    preload(stage.name for stage in needed(recipe))
     from align.data.chat import check_rows
 
     check_rows(base_tokenizer(recipe), rows)
@@ -137,8 +140,6 @@ def check_model(recipe: Recipe) -> None:
 
 def in_child(stage: Stage, command: Command, state: State) -> int:
     """Run a stage in a forked child and return its exit code; stop signals are passed on."""
-    silence_telemetry()
-    set_threads(command.recipe.model.threads)  # before torch is there
     with Window(stage.name):  # closed before the fork, which has a window of its own
         preload(each.name for each in needed(command.recipe))
     sys.stdout.flush()
@@ -199,7 +200,7 @@ def show_table(run_dir: Path) -> None:
     """Print the report's table and verdict, if this run has one."""
     folder = run_dir / "report"
     if report.STAGE.text is not None and (folder / report.STAGE.text).is_file():
-        tell((folder / report.STAGE.text).read_text(encoding="utf-8"), end="")
+        tell((folder / report.STAGE.text).read_text(encoding="utf-8"), end="", laid_out=True)
         tell(say("report: {path}", path=folder / "report.html"))
 
 

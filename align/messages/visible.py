@@ -15,14 +15,14 @@ import unicodedata
 from pathlib import PurePath
 from typing import Any
 
-from align.messages.columns import fold, is_terminal, terminal_width
+from align.messages.columns import fold, is_terminal, page, terminal_width
 
 SHOWN_CHARACTERS = 1200
 """Of one foreign text; what is longer is cut, and the cut is said."""
 
 COLOURS = (
-    (re.compile(r"(?:error|fault|오류)(?=:|  )"), "1;31"),
-    (re.compile(r"(?:warning|note|경고)(?=:|  )"), "33"),
+    (re.compile(r"(?:error|오류)(?=:)|fault (?=\S)"), "1;31"),
+    (re.compile(r"(?:warning|경고)(?=:)|note  (?=\S)"), "33"),
     (re.compile(r"[a-z]{2,8}(?= +(?:runs:|up to date|done in|실행합니다:|최신 상태|완료))"), "1"),
 )
 """Labels of lines and their codes (ECMA-48, SGR)."""
@@ -72,15 +72,17 @@ def harmless(value: object) -> object:
     return value
 
 
-def tell(text: object, *, end: str = "\n", error: bool = False) -> None:
+def tell(text: object, *, end: str = "\n", error: bool = False, laid_out: bool = False) -> None:
     """Print lines for people: the one way to the terminal, apart from the progress line.
 
-    On a terminal, lines are folded at its width and their labels coloured.
+    On a terminal, lines are folded at its width and their labels coloured; what was `laid_out` for
+    a page is laid out anew for fewer columns.
     """
     stream = sys.stderr if error else sys.stdout
     shown = visible(str(text))
     if is_terminal(stream):
         columns = terminal_width(stream)
+        shown = page(shown, columns) if laid_out else shown
         lines = (part for line in shown.split("\n") for part in fold(line, columns))
         shown = "\n".join(map(coloured, lines))
     print(shown, end=end, file=stream, flush=True)

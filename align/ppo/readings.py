@@ -7,7 +7,7 @@ vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -76,6 +76,20 @@ def compute(
     return columns
 
 
+def compute_each(
+    roles: Roles,
+    sequences: Sequences,
+    batches: Sequence[Tensor],
+    config: PPOConfig,
+    known: Collection[str],
+) -> list[Columns]:
+    """The same of several micro-batches."""
+    return [
+        compute(roles, sequences.select(rows), config, known)
+        for rows in counted(batches, say("measuring"))
+    ]
+
+
 def agree(recorded: Columns, rows: Tensor, computed: Columns) -> bool:
     """Whether all that was recorded of these rows is what the models say of them.
 
@@ -111,3 +125,8 @@ def logprobs_of(logits: Tensor, sequences: Sequences, config: PPOConfig) -> Tens
 def micro_batches(sequences: Sequences, config: PPOConfig) -> tuple[Tensor, ...]:
     """Rows of each forward pass: of like length, as many as fit in memory."""
     return sequences.by_length(config.micro_batch_size, tokens=config.micro_batch_tokens)
+
+
+def updated(sequences: Sequences, config: PPOConfig) -> Iterator[Tensor]:
+    """Rows of each pass of an update, counted."""
+    return counted(micro_batches(sequences, config), say("updating"))

@@ -34,12 +34,11 @@ from align.maths.kl import adaptive_kl_coef
 from align.maths.losses import ppo_policy_loss, ppo_value_loss
 from align.maths.masks import masked_var, masked_whiten
 from align.maths.timeline import Measured, Rollout, Sequences
-from align.messages import counted, say
 from align.ppo import readings
 from align.ppo.metrics import average_steps, describe
 from align.ppo.monitor import MetricsLog, Monitor
 from align.ppo.optimiser import Optimisers
-from align.ppo.readings import logprobs_of, micro_batches
+from align.ppo.readings import logprobs_of, micro_batches, updated
 from align.ppo.roles import Roles
 from align.ppo.samplers import SamplerOf, sampler_for
 from align.ppo.state import TrainState, capture, draw, restore
@@ -165,10 +164,7 @@ def measure(
     longest, *others = micro_batches(sequences, config)
     first = readings.compute(roles, sequences.select(longest), config)
     known = recorded.keys() if readings.agree(recorded, longest, first) else ()
-    rest = [
-        readings.compute(roles, sequences.select(rows), config, known)
-        for rows in counted(others, say("measuring"))
-    ]
+    rest = readings.compute_each(roles, sequences, others, config, known)
     computed = zip((longest, *others), (first, *rest), strict=True)
     return readings.assemble(recorded, computed, sequences)
 
@@ -252,7 +248,7 @@ def accumulate(
     """
     # The minibatch's own count: a mean of the micro-batches' means would favour short responses.
     denominator = minibatch.response_mask.sum()
-    for rows in counted(micro_batches(minibatch.sequences, config), say("updating")):
+    for rows in updated(minibatch.sequences, config):
         part, states = minibatch.select(rows), None
         mask = part.response_mask
         if train_policy:

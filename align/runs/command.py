@@ -100,7 +100,13 @@ def exit_code_of(action: Callable[[], int]) -> int:
             raise
         return _tell(RetryableError("{error}; free what is short and run again", error=error))
     except Stopped as stop:
-        tell(say("stopped by {stop}; nothing half-done was published", stop=stop), error=True)
+        tell(
+            say(
+                "stopped by {signal}; nothing half-done was published, the same command goes on",
+                signal=stop,
+            ),
+            error=True,
+        )
         return stop.exit_code
 
 

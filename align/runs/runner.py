@@ -59,7 +59,7 @@ def _main(stages: Sequence[Stage], recipe_path: Path, items: Sequence[str]) -> i
     with lock(command.run_dir):
         artifact = bring_up_to_date(stage, command)
     if stage.text is not None:
-        tell((artifact.path / stage.text).read_text(encoding="utf-8"), end="")
+        tell((artifact.path / stage.text).read_text(encoding="utf-8"), end="", laid_out=True)
     return 0
 
 

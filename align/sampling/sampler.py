@@ -92,6 +92,7 @@ class ModelSampler:
         self.decoding = decoding_for(model)
         self.value_head = value_head
         self.states: Tensor
+        self.sampled: Step
 
     def sample(
         self,
@@ -112,17 +113,15 @@ class ModelSampler:
             torch.inference_mode(),
             evaluating(self.model),
             self._states_kept(),
-            doing(say("sampling"), shape[0]) as progress,
+            doing(say("sampling"), shape[0]) as self.sampled,
         ):
             for group in buckets([len(prompt) for prompt in prompts], self.batch_size // at_once):
                 for first in range(0, each, at_once):
                     some = range(first, min(first + at_once, each))
                     rows = [prompt * each + one for prompt in group for one in some]
-                    batch = self._sample_batch(
-                        [prompts[row] for row in group], uniforms[rows], progress
-                    )
+                    batch = self._sample_batch([prompts[row] for row in group], uniforms[rows])
                     samples.update(zip(rows, batch, strict=True))
-                    progress.done = len(samples)
+                    self.sampled.done = len(samples)
         return [samples[row] for row in range(len(samples))]
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -137,9 +136,7 @@ class ModelSampler:
                     "shorten the prompt or lower max_new_tokens"
                 )
 
-    def _sample_batch(
-        self, prompts: list[Sequence[int]], uniforms: Tensor, progress: Step
-    ) -> list[Sample]:
+    def _sample_batch(self, prompts: list[Sequence[int]], uniforms: Tensor) -> list[Sample]:
         """As many samples of each prompt as uniforms has rows for it; each token is counted.
 
         `active` maps the rows still decoded to those of uniforms. What a row draws after its stop
@@ -156,7 +153,7 @@ class ModelSampler:
         if self.value_head is not None:
             self.states = self.states.repeat_interleave(copies, dim=0)
         for step in range(self.max_new_tokens):
-            progress.advance(len(uniforms) / self.max_new_tokens)
+            self.sampled.advance(len(uniforms) / self.max_new_tokens)
             drawn = self._choose(logits, uniforms[active, step])
             for whole, part in zip((tokens, logprobs, entropies), drawn, strict=True):
                 whole[active, step] = part

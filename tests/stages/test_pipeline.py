@@ -144,7 +144,9 @@ def test_a_stopped_pipeline_publishes_nothing_and_frees_the_run(finished):
         running.send_signal(signal.SIGTERM)
         _, errors = running.communicate()
     assert running.returncode == 143
-    assert errors == "stopped by SIGTERM; nothing half-done was published\n"
+    assert (
+        errors == "stopped by SIGTERM; nothing half-done was published, the same command goes on\n"
+    )
     run = folder / "runs" / "stopped"
     assert not (run / "sft").exists()
     assert not list(run.glob(".tmp-*"))
@@ -189,7 +191,7 @@ def test_a_killed_pipeline_goes_on_in_the_middle_of_ppo_and_a_stopped_one_saves_
     assert re.search(r"^ppo      saved at \d+/100000; the same command goes on", out, re.M)
     assert errors == (
         "SIGTERM: saves after this step; again: stops at once\n"
-        "stopped by SIGTERM; nothing half-done was published\n"
+        "stopped by SIGTERM; nothing half-done was published, the same command goes on\n"
     )
 
 

@@ -75,7 +75,9 @@ def test_a_stop_signal_saves_the_iteration_and_the_same_command_goes_on(
     got, out, err = attempt(signal_at=2, number=number)
     assert got == code
     assert f"ppo      saved at 2/{STEPS}; the same command goes on from there\n" in out
-    assert err.endswith(f"stopped by {number.name}; nothing half-done was published\n")
+    assert err.endswith(
+        f"stopped by {number.name}; nothing half-done was published, the same command goes on\n"
+    )
     assert not (attempt.run_dir / "ppo").exists()
     got, out, err = attempt()
     assert (got, err) == (0, "")

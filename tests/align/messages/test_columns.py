@@ -1,8 +1,12 @@
 """Hangul takes two columns, and what does not fit is cut or folded at a space."""
 
+import re
+
 import pytest
 
-from align.messages.columns import cut, fold, pad, width, wrap
+from align.messages.columns import cut, fold, pad, page, width, wrap
+from align.report.terminal import table
+from tests import summaries
 
 
 def test_hangul_takes_two_columns_and_marks_none():
@@ -54,3 +58,48 @@ def test_a_text_is_cut_by_columns(text, columns, shown):
 )
 def test_a_line_is_folded_under_its_label(line, folded):
     assert fold(line, 28) == folded
+
+
+TABLE = """\
+           gold [95 %]  seen   KL
+─────────────────────────────────
+SFT   0.5 [0.4, 0.6]    0.49  0.0
+최선  ≤ 0.6 [0.5, 0.7]  0.54    –
+─────────────────────────────────
+10 prompts; KL in nats
+wins against SFT"""
+
+
+def test_a_table_is_told_in_parts_that_fit_each_with_its_first_column():
+    assert page(TABLE, 100) == TABLE
+    assert page(TABLE, 25) == (
+        "           gold [95 %]\n"
+        "──────────────────────\n"
+        "SFT   0.5 [0.4, 0.6]\n"
+        "최선  ≤ 0.6 [0.5, 0.7]\n"
+        "──────────────────────\n"
+        "      seen   KL\n"
+        "───────────────\n"
+        "SFT   0.49  0.0\n"
+        "최선  0.54    –\n"
+        "───────────────\n"
+        "10 prompts; KL in nats\n"
+        "wins against SFT"
+    )
+
+
+def test_prose_that_was_wrapped_for_a_page_is_wrapped_anew():
+    told = " ".join(f"word{number}" for number in range(40))
+    text = "\n".join(["notes of a table", "stay lines", "", *wrap(told, 100), "The end."])
+    lines = page(text, 40).split("\n")
+    assert lines == ["notes of a table", "stay lines", "", *wrap(told, 40), "The end."]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_the_table_of_every_policy_fits_with_all_its_cells(columns):
+    whole = table(summaries.summary(summaries.EVERY))
+    told = page(whole, columns)
+    assert max(map(width, told.split("\n"))) <= columns
+    cells = [cell for line in whole.split("\n")[:10] for cell in re.split(" {2,}", line) if cell]
+    for cell in cells:
+        assert cell in told or set(cell) == {"─"}

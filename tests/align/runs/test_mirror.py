@@ -178,8 +178,10 @@ def test_wandb_is_online_only_when_logged_in(tmp_path, monkeypatch, environment,
 
 STAGE = """
 import os, sys
+from align.runs import mirror
 from align.runs.runner import main
 from tests.align.runs import chain
+mirror.CLOSE_SECONDS = float(os.environ.get("CLOSE_SECONDS", mirror.CLOSE_SECONDS))
 raise SystemExit(main(chain.SFT, argv=["r.yaml", *sys.argv[1:]]))
 """
 STARTED = """
@@ -200,7 +202,7 @@ wandb.Run.log = lambda *_, **__: time.sleep(2)
 LATE = r"\d+ of 39 rows sent, no answer within 4 s"
 TROUBLE = {
     "frozen": (STARTED + "core[0].suspend()" + MORE, LATE),
-    "killed": (STARTED + "core[0].kill()" + MORE, r"\w+: .*"),
+    "killed": (STARTED + "core[0].kill()" + MORE, rf"\w+: .*|{LATE}"),
     "slow": (SLOW + MORE, LATE),
     "unreachable": (MORE, LATE),
 }
@@ -249,5 +251,5 @@ def test_a_stage_ends_with_the_same_weights_and_one_line_whatever_wandb_does(tmp
 
 
 def test_the_real_wandb_mirrors_offline_without_an_account(tmp_path):
-    assert stage(tmp_path, "", "tracking.wandb=offline") == ""
+    assert stage(tmp_path, "", "tracking.wandb=offline", CLOSE_SECONDS="60") == ""
     assert len(list(tmp_path.glob("runs/r/wandb/offline-run-*/run-*.wandb"))) == 1
