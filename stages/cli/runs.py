@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from align.config.methods import POLICIES, STAGES
 from align.config.section import suggest
 from align.errors import ConfigError, CorruptArtifactError
 from align.messages import say, tell
-from align.messages.columns import pad, width
+from align.messages.columns import is_terminal, pad, terminal_width, width
 from align.report.text import NAMES, number
 from align.runs.manifest import MANIFEST, Manifest, load_manifest
 from stages.pipeline import show_table
@@ -57,6 +58,10 @@ def list_runs(runs_dir: Path) -> int:
         return 0
     rows = [HEADER, *map(_row, folders)]
     columns = [max(width(row[i]) for row in rows) for i in range(len(HEADER))]
+    if is_terminal(sys.stdout) and sum(columns) + 6 > terminal_width(sys.stdout):
+        for name, *told in rows[1:]:
+            tell("\n".join([name, *(f"    {cell}" for cell in told if cell)]))
+        return 0
     for row in rows:
         cells = (pad(cell, column, right=False) for cell, column in zip(row, columns, strict=True))
         tell(GAP.join(cells).rstrip())
