@@ -184,8 +184,7 @@ class Checkpoints:
             Stopped: a signal asked for it, and the step is saved.
         """
         if self.due(step, total):
-            with doing(say("saving a checkpoint")):
-                self.save(step, capture())
+            self.save(step, capture())
         if self.stop.asked:
             self._say(
                 say(
@@ -213,7 +212,7 @@ class Checkpoints:
         step: int | None = None,
         curve: Path | None = None,
     ) -> None:
-        with workspace(target) as work:
+        with doing(say("saving a checkpoint")), workspace(target) as work:
             with retryable(f"{target}: cannot be written"):
                 _write_tensors(saved.tensors, work / TENSORS)
                 (work / VALUES).write_text(json.dumps(saved.values), encoding="utf-8")
