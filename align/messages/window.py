@@ -9,6 +9,7 @@ A thread looks at it several times a second, so that nothing is silent while som
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Self, TextIO
 
-from align.messages.columns import cut, is_terminal, terminal_width, width
+from align.messages.columns import cut, fold, is_terminal, terminal_width, width
 from align.messages.say import say
 from align.messages.steps import OPEN, Step
 
@@ -52,7 +53,7 @@ class Window:
     ) -> None:
         self.name, self.headline = name, headline
         self._stream = terminal or sys.stdout
-        self._live = is_terminal(self._stream)
+        self.live = is_terminal(self._stream)
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -61,7 +62,6 @@ class Window:
         self._latest: dict[str, float] = {}
         self._told: tuple[Step | None, float, float] = (None, 0, -math.inf)
         self._drawn = False
-        self._console: Any = None
         self._streams = (sys.stdout, sys.stderr)
 
     # ------------------------------------------------------------------------ what is known
@@ -87,7 +87,7 @@ class Window:
 
     def _leave_main(self) -> None:
         """The last line of the main work stays; what comes after it has a line of its own."""
-        if self._live and self._drawn:
+        if self.live and self._drawn:
             self._stream.write("\n")
             self._stream.flush()
             self._drawn = False
@@ -102,7 +102,7 @@ class Window:
             steps, now = list(OPEN), time.monotonic()
             if not steps:
                 self.erase()
-            elif self._live:
+            elif self.live:
                 self._draw(self._parts(steps, now))
             elif self._due(steps[0], now, at_once):
                 self._told = (steps[0], steps[0].done, now)
@@ -130,7 +130,7 @@ class Window:
         if inner is not outer:
             parts.append(Part(_count(inner, now), "inner"))
         still = now - max(inner.moved, inner.began)
-        if self._live and inner.total and still >= STILL_SECONDS:
+        if self.live and inner.total and still >= STILL_SECONDS:
             parts.append(Part(clock(still), "inner"))
         parts += [Part(told, "time") for told in self._pace(outer, now)]
         parts += [
@@ -170,10 +170,10 @@ class Window:
             if used > room:
                 break
             line.append("  ").append(text, STYLES[kind])
-        self._console = self._console or Console(file=self._stream, highlight=False)
-        self._console.width = room + 1
-        self._stream.write(ERASE)
-        self._console.print(line, end="", soft_wrap=True)
+        # Written in one piece: a stop signal may come between any two.
+        drawn = io.StringIO()
+        Console(file=drawn, force_terminal=True, width=room + 1).print(line, end="", soft_wrap=True)
+        self._stream.write(ERASE + drawn.getvalue())
         self._stream.flush()
         self._drawn = True
 
@@ -189,7 +189,7 @@ class Window:
 
     def __enter__(self) -> Self:
         global _shown
-        if self._live:
+        if self.live:
             sys.stdout, sys.stderr = (_above(stream, self) for stream in self._streams)
         _shown = self
         self._thread = threading.Thread(target=self._watch, name="window", daemon=True)
@@ -202,7 +202,7 @@ class Window:
         if self._thread is not None:
             self._thread.join()
         _shown = None
-        if self._live:
+        if self.live:
             sys.stdout, sys.stderr = self._streams
         self.close()
 
@@ -215,7 +215,7 @@ class Window:
             self.erase()
 
     def _watch(self) -> None:
-        while not self._ended.wait(LIVE_SECONDS if self._live else PLAIN_TICK):
+        while not self._ended.wait(LIVE_SECONDS if self.live else PLAIN_TICK):
             with suppress(ValueError):  # a stream that was closed: nobody looks
                 self.refresh()
 
@@ -244,8 +244,9 @@ _shown: Window | None = None
 
 def tell_amidst(line: str) -> None:
     """Write a line from a signal handler: what was being written then is not waited for."""
-    live = _shown is not None and _shown._drawn and os.isatty(2)
-    os.write(2, f"{ERASE if live else ''}{line}\n".encode())
+    live = _shown is not None and _shown.live and os.isatty(2)
+    lines = fold(line, terminal_width(sys.stderr)) if live else [line]
+    os.write(2, f"{ERASE if live else ''}{chr(10).join(lines)}\n".encode())
 
 
 def _count(step: Step, now: float) -> str:
