@@ -16,7 +16,7 @@ from pathlib import Path
 
 from align.config import Recipe
 from align.errors import ConfigError, RetryableError
-from align.messages import Window, clock, counted, doing, say, tell
+from align.messages import Window, clock, doing, say, tell
 from align.runs import space
 from align.runs.artifacts import Artifact, publish, workspace
 from align.runs.checkpoints import Checkpoints, forget
@@ -100,7 +100,7 @@ def make(stage: Stage, command: Command, state: State) -> Artifact:
 
 def _made(stage: Stage, command: Command, state: State, window: Window) -> Artifact:
     start = time.monotonic()
-    with step(say("verifying what is about to be read")):
+    with doing(say("verifying what is about to be read")):
         reading = _reading(stage, command, state)
     if command.force:
         forget(command.run_dir, stage.name)
