@@ -46,12 +46,18 @@ class Window:
         name: begins each line.
         headline: metrics that are shown.
         terminal: where to; what is no terminal gets whole lines without control characters.
+        logs: whether it gets any.
     """
 
     def __init__(
-        self, name: str, headline: Sequence[str] = (), terminal: TextIO | None = None
+        self,
+        name: str,
+        headline: Sequence[str] = (),
+        terminal: TextIO | None = None,
+        *,
+        logs: bool = True,
     ) -> None:
-        self.name, self.headline = name, headline
+        self.name, self.headline, self._logs = name, headline, logs
         self._stream = terminal or sys.stdout
         self.live = is_terminal(self._stream)
         self._lock = threading.RLock()
@@ -104,7 +110,7 @@ class Window:
                 self.erase()
             elif self.live:
                 self._draw(self._parts(steps, now))
-            elif self._due(steps[0], now, at_once):
+            elif self._logs and self._due(steps[0], now, at_once):
                 self._told = (steps[0], steps[0].done, now)
                 parts = self._parts(steps[:1], now)
                 self._stream.write("  ".join(part.text for part in parts) + "\n")

@@ -72,7 +72,7 @@ def bring_up_to_date(stage: Stage, command: Command) -> Artifact:
 def check(stage: Stage, command: Command) -> State:
     """Find out whether a stage must run, and say so in one line."""
     cache = HashCache(command.run_dir / HASHES)
-    with Window(stage.name), doing(say("comparing with what is published")):
+    with Window(stage.name, logs=False), doing(say("comparing with what is published")):
         state = examine(stage, command.recipe, command.run_dir, cache, force=command.force)
     cache.save()
     if state.reasons:

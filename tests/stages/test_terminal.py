@@ -152,7 +152,7 @@ def test_a_pipe_gets_whole_lines_without_control_characters(world):
     assert code == 0
     text = shown.decode()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
-    assert text.startswith("sft      runs: first run\n") and text.endswith("\n")
+    assert "sft      runs: first run\n" in text and text.endswith("\n")
     counts = re.findall(r"^sft      (\d)/3", text, re.M)
     assert counts[0] in "01" and counts[-1] == "3"
     assert all(line.startswith(("sft ", "warning: ", "  ")) for line in text.splitlines()), text
