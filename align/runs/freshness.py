@@ -12,6 +12,7 @@ from typing import Any
 
 from align.config import Recipe
 from align.errors import ConfigError, CorruptArtifactError, RetryableError, UnlistedFileError
+from align.messages import say
 from align.runs.artifacts import Artifact, exists, quarantine, read_artifact
 from align.runs.contract import Stage
 from align.runs.hashing import HashCache
@@ -49,14 +50,16 @@ def examine(
     inputs = stage_inputs(stage, recipe, parents, cache)
     target = run_dir / stage.name
     if not exists(target):
-        return State(inputs, parents, ("first run",), None)
+        return State(inputs, parents, (say("first run"),), None)
     try:
         artifact = read_artifact(target, cache)
     except UnlistedFileError:  # a whole artifact is not thrown away for a file beside it
         raise
     except CorruptArtifactError as error:
         place = quarantine(target, str(error))
-        return State(inputs, parents, (f"{error}; moved to {place}",), None)
+        return State(
+            inputs, parents, (say("{error}; moved to {place}", error=error, place=place),), None
+        )
     reasons = changes(artifact.manifest.inputs, inputs) or (["force=true"] if force else [])
     return State(inputs, parents, tuple(reasons), artifact)
 

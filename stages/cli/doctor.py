@@ -64,7 +64,7 @@ def _findings(path: Path | None, items: Sequence[str], ask_torch: bool) -> Itera
     try:
         recipe = load_recipe(path, items)
     except UserError as error:
-        yield Finding("fault", str(error), error.exit_code)
+        yield Finding("fault", error.told(), error.exit_code)
         return
     yield from examine(recipe, gpu is not None)
 
@@ -274,7 +274,7 @@ def _data(recipe: Recipe, key: str, stages: str) -> Finding:
     try:
         rows = len(LOADERS[key](source))
     except UserError as error:
-        return Finding("fault", str(error), error.exit_code)
+        return Finding("fault", error.told(), error.exit_code)
     return Finding(
         "ok",
         say(

@@ -112,7 +112,7 @@ def _ask(key: str, language: Language, default: str | None, read: Callable[[str]
         try:
             return read(answer.strip())
         except UserError as error:
-            tell(error)
+            tell(error.told())
 
 
 def _language(typed: str) -> Language:

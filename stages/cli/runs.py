@@ -10,14 +10,15 @@ from pathlib import Path
 from align.config.methods import POLICIES, STAGES
 from align.config.section import suggest
 from align.errors import ConfigError, CorruptArtifactError
-from align.messages import say, tell
+from align.messages import Sentence, say, tell
 from align.messages.columns import is_terminal, pad, terminal_width, width
-from align.report.text import NAMES, number
+from align.report.text import name as label
+from align.report.text import number
 from align.runs.manifest import MANIFEST, Manifest, load_manifest
 from stages.pipeline import show_table
 
 GAP = "  "
-HEADER = ("run", "last stage", "stages", "figures")
+HEADER = (Sentence("run"), Sentence("last stage"), Sentence("stages"), Sentence("figures"))
 
 
 def show(runs_dir: Path, name: str) -> int:
@@ -42,7 +43,7 @@ def show(runs_dir: Path, name: str) -> int:
 
 def _places(folder: Path, done: Sequence[str]) -> list[tuple[str, Path]]:
     """What to look at next, as far as it is there."""
-    models = [(NAMES.get(name, name), folder / name / "model") for name in done]
+    models = [(label(name), folder / name / "model") for name in done]
     files = [
         (say("all answers"), folder / "evaluate" / "samples.jsonl"),
         (say("whole recipe"), folder / "report" / "recipe.yaml"),
@@ -56,7 +57,7 @@ def list_runs(runs_dir: Path) -> int:
     if not folders:
         tell(say("{runs_dir}: no runs yet; start one with: align run RECIPE", runs_dir=runs_dir))
         return 0
-    rows = [HEADER, *map(_row, folders)]
+    rows = [tuple(head.said() for head in HEADER), *map(_row, folders)]
     columns = [max(width(row[i]) for row in rows) for i in range(len(HEADER))]
     if is_terminal(sys.stdout) and sum(columns) + 6 > terminal_width(sys.stdout):
         for name, *told in rows[1:]:
@@ -74,7 +75,7 @@ def _row(folder: Path) -> tuple[str, str, str, str]:
         try:
             manifest = load_manifest(folder / name)
         except CorruptArtifactError:
-            told.append(f"{name} (damaged)")
+            told.append(say("{stage} (damaged)", stage=name))
             continue
         told.append(name)
         figures = _figures(manifest) if name == "evaluate" else figures
@@ -86,7 +87,7 @@ def _figures(evaluation: Manifest) -> str:
     """Gold of each policy; the reward model's opinion where no rule judges."""
     for key in ("gold", "reward"):
         found = {p: evaluation.metrics.get(f"evaluate/{key}/{p}") for p in POLICIES}
-        told = [f"{NAMES[p]} {number(v)}" for p, v in found.items() if v is not None]
+        told = [f"{label(p)} {number(v)}" for p, v in found.items() if v is not None]
         if told:
             return f"{key}: {', '.join(told)}"
     return ""
