@@ -19,7 +19,7 @@ quoted = '$(subst ','\'',$(1))'
 # A variable that is misspelt would be ignored by make, and another run be made than was meant.
 known := RECIPE RUN SET PYTHON TORCH_INDEX \
   $(if $(filter mutants test-cpus,$(MAKECMDGOALS)),FILES) \
-  $(if $(filter torture,$(MAKECMDGOALS)),KILLS SEED) \
+  $(if $(filter torture,$(MAKECMDGOALS)),KILLS SEED STAGES) \
   $(if $(filter bench-ppo,$(MAKECMDGOALS)),QUICK THREADS CASES)
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 unknown := $(firstword $(filter-out $(known),$(given)))
@@ -84,8 +84,9 @@ docs: .venv/.ready ## the documentation as a site in site/ (docs/ reads as well 
 	@$(py) -c 'import material' 2>/dev/null || $(pip) --no-build-isolation -e '.[docs]'
 	@$(py) -m mkdocs build --quiet
 
-torture: .venv/.ready ## kill -9 a tiny PPO stage at 20 random moments, run it again, compare bits (KILLS=20 SEED=0)
-	@OMP_NUM_THREADS=1 $(py) -m tests.torture 'kills=$(or $(KILLS),20)' 'seed=$(or $(SEED),0)'
+torture: .venv/.ready ## end each stage at 50 random moments, run it again, compare bits (KILLS=50 SEED=0 STAGES=sft,…)
+	@OMP_NUM_THREADS=1 $(py) -m tests.torture 'kills=$(or $(KILLS),50)' 'seed=$(or $(SEED),0)' \
+	  $(call quoted,stages=$(STAGES))
 
 bench-ppo: .venv/.ready ## our PPO against TRL 1.12.0's (QUICK=1: minutes; THREADS=2 CASES=fixed,ragged,second,gold)
 	@$(py) -m tests.benchmarks.bench_ppo --run '$(run)' --recipe $(call quoted,$(RECIPE)) \

@@ -1,4 +1,4 @@
-"""A PPO stage is killed for good and run again; `make torture` does so twenty times."""
+"""Every stage is ended for good and run again; `make torture` does so fifty times for each."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_killed_at_random_moments_it_ends_in_the_same_bits():
-    command = [sys.executable, "-m", "tests.torture", "kills=3", "seed=1"]
+def test_whatever_ends_a_stage_it_goes_on_to_the_same_bits():
+    command = [sys.executable, "-m", "tests.torture", "kills=1", "seed=3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("3 of 3 bit-identical")
+    assert done.stdout.splitlines()[-1].startswith("16 of 16 bit-identical")

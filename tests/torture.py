@@ -1,227 +1,179 @@
-"""Kill -9 a PPO stage at random moments, run it again, compare with the run that was left alone.
+"""Kill -9 every stage at random moments, run it again, compare with the run that was left alone.
 
-    python -m tests.torture [kills=20] [seed=0]
+    python -m tests.torture [kills=50] [seed=0] [stages=sft,reward,dpo,kto,ppo,rloo,grpo,evaluate]
 
-A moment is some way into an iteration (`step`), a file operation among those of the checkpoints
-(`saving`), or any file operation in the run directory, publishing included (`file`). One process
-imports the libraries and trains nothing; every attempt is a fork of it, and dies by SIGKILL. The
-run counts as the same if every published weight is, to the bit, and every row of metrics.jsonl.
+`kills` are for each stage with all weights and as many with LoRA. What is done to it, in turn:
+
+    step     SIGKILL some way into a step
+    saving   SIGKILL at a file operation among those of the checkpoints
+    file     SIGKILL at any file operation in the run directory, publishing included
+    signal   SIGTERM or SIGINT some way into a step: it must save, and exit with 143 or 130
+    fault    a file operation fails once, the disk being full: it must exit with 75, or carry on
+
+One process imports the libraries and trains nothing; every attempt is a fork of it. The end counts
+as the same if every published weight is, to the bit, and every row of metrics.jsonl.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
-import json
 import os
 import random
 import re
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from align.runs.hashing import file_hash
 from stages.pipeline import preload
-from tests.stages.world import World, rows
+from tests.torture_range import EVERY, STAGES, Case, Range, cases
 
-LORA = {"r": 4, "alpha": 8}
-STEPS = 6
-VARIANTS: dict[str, dict[str, Any]] = {
-    "shared LoRA, adaptive KL": {"lora": LORA, "kl_target": 0.3, "kl_horizon": 64},
-    "separate full, fixed KL": {},
-    "separate LoRA, fixed KL": {"lora": LORA, "layout": "separate"},
-    "separate full, adaptive KL": {"kl_target": 0.3, "kl_horizon": 64},
-}
-KINDS = ("step", "saving", "file")
+KINDS = ("step", "saving", "file", "signal", "fault")
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a stage published, and the file operations that it took: of checkpoints, in all."""
+@dataclass
+class Tally:
+    """What came of all the attempts at one stage."""
 
-    weights: dict[str, str]
-    rows: list[dict[str, Any]]
-    operations: dict[str, int]
-    seconds: float
+    kills: int = 0
+    same: int = 0
+    ended: int = 0
+    """Attempts that were ended; some more than once before they were let go on."""
+    lost: list[int] = field(default_factory=list)
+    """Steps done again, by attempt that resumed or started anew."""
+    resumed: int = 0
+    left_over: int = 0
+    seconds: float = 0.0
+    """Of processor time, the last attempts."""
+    whole: float = 0.0
+    """The same, had each of them been undisturbed."""
+
+    def line(self, name: str) -> str:
+        again = 100 * self.seconds / self.whole if self.whole else 0
+        lost = max(self.lost, default=0)
+        return (
+            f"{name:<16}{self.kills:>6}{self.ended:>7}{self.same:>11}{self.resumed:>9}"
+            f"{self.left_over:>10}{lost:>10}{again:>9.0f} %"
+        )
+
+
+HEADER = (
+    f"{'stage':<16}{'cases':>6}{'ended':>7}{'identical':>11}{'resumed':>9}{'leftovers':>10}"
+    f"{'lost':>10}{'again':>11}"
+)
+LEGEND = (
+    f"lost: most steps done twice, saved every {EVERY} (evaluate: policies); again: processor time "
+    "of the last attempt, of an undisturbed one"
+)
 
 
 def main(argv: list[str]) -> int:
     given = dict(item.split("=") for item in argv)
-    kills, seed = int(given.get("kills", 20)), int(given.get("seed", 0))
-    preload(("sft", "reward"))
+    kills, seed = int(given.get("kills", 50)), int(given.get("seed", 0))
+    stages = given["stages"].split(",") if given.get("stages") else STAGES
+    preload(("sft", "reward", "dpo", "kto", "rloo", "grpo"))
     sys.modules["transformers"].logging.disable_progress_bar()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no fork looks through it again
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(f"{kills} cases a stage, seed {seed}, {threads} thread(s)", flush=True)
+    tallies: dict[str, Tally] = defaultdict(Tally)
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        range_ = Range(Path(folder), random.Random(seed))
-        print(f"{kills} kills, seed {seed}, {os.environ.get('OMP_NUM_THREADS', 'all')} thread(s)")
-        same = sum(range_.kill(number) for number in range(1, kills + 1))
-        print(f"{same} of {kills} bit-identical; {range_.killed} kills, seed {seed}")
-    return 0 if same == kills else 1
+        range_ = Range(Path(folder))
+        for first, (stage, kind) in enumerate(itertools.product(stages, ("full", "lora"))):
+            chance = random.Random(f"{seed} {stage} {kind}")
+            variants = itertools.cycle(cases(stage, kind))
+            for number in range(first, first + kills):  # few kills still are of all kinds
+                tally = tallies[f"{stage} {kind}"]
+                attempt(range_, next(variants), KINDS[number % len(KINDS)], chance, tally)
+    print(HEADER, *(tally.line(name) for name, tally in tallies.items()), LEGEND, sep="\n")
+    same, all_ = (sum(getattr(t, what) for t in tallies.values()) for what in ("same", "kills"))
+    ended = sum(tally.ended for tally in tallies.values())
+    print(f"{same} of {all_} bit-identical; ended {ended} times, seed {seed}")
+    return 0 if same == all_ else 1
 
 
-class Range:
-    """A world with everything that PPO starts from, and the results of undisturbed runs in it."""
-
-    def __init__(self, folder: Path, chance: random.Random) -> None:
-        self.world, self.chance, self.killed = World(folder), chance, 0
-        self.world.recipe["ppo"] |= {
-            "iterations": STEPS,
-            "rollout_batch_size": 8,
-            "epochs": 2,
-            "minibatches": 2,
-            "learning_rate": 1e-3,
-            "value_learning_rate": 1e-3,
-            "critic_warmup": 1,
-            "checkpoint_every": 2,
-            "probe_prompts": 4,
-            "probe_every": 2,
-        }
-        checks = [{"kind": "contains_any", "values": ["a", "e"], "core": True}]
-        prompts = [{"prompt": row["prompt"], "checks": checks} for row in rows()]
-        self.world.recipe["data"]["prompts"] = self.world.write("prompts.jsonl", prompts)
-        self.plain: dict[str, Result] = {}
-        for name, lora in (("full", None), ("lora", LORA)):
-            self.world.recipe["reward"]["lora"] = lora
-            assert self.wait(self.start("sft", name)) == 0, self.log(name)
-            assert self.wait(self.start("reward", name)) == 0, self.log(name)
-
-    def undisturbed(self, variant: str) -> Result:
-        if variant not in self.plain:
-            name, start = f"plain-{len(self.plain)}", time.monotonic()
-            code = self.wait(self.start("ppo", name, variant))
-            assert code == 0, self.log(name)
-            self.plain[variant] = self.result(name, time.monotonic() - start)
-            assert sum("ppo/probe/gold" in row for row in self.plain[variant].rows) > 1
-        return self.plain[variant]
-
-    def kill(self, number: int) -> bool:
-        """Run, kill, run again, perhaps kill again …; tell whether the end is the same."""
-        variant = list(VARIANTS)[number % len(VARIANTS)]
-        kind = KINDS[number % len(KINDS)]
-        expected, name, told = self.undisturbed(variant), f"killed-{number}", []
-        for _ in range(self.chance.choice((1, 1, 2))):
-            told.append(self.kill_once(kind, name, variant, expected))
-        code = self.wait(self.start("ppo", name, variant))
-        found = self.result(name, 0.0) if code == 0 else None
-        went_on = re.findall(r"resumes at \d+/\d+|up to date", self.log(name))
-        left = [p.name for p in (self.world.folder / "runs" / name).iterdir()]
-        same = (
-            found is not None
-            and (found.weights, found.rows) == (expected.weights, expected.rows)
-            and not {"quarantine", "failed"} & set(left)
-            and not [n for n in left if n.startswith((".tmp-", ".old-"))]
-        )
-        print(
-            f"{number:>3}  {variant:<27} {kind:<7}{', '.join(told)}; "
-            f"{(went_on or ['starts anew'])[0]}: {'bit-identical' if same else 'DIFFERS'}",
-            flush=True,
-        )
-        if not same:
-            print(self.log(name))
-        return same
-
-    def kill_once(self, kind: str, name: str, variant: str, expected: Result) -> str:
-        """Start the stage and see it die; one that was done before its moment came is repeated."""
-        while True:
-            if kind == "step":
-                row = self.chance.randint(0, STEPS)
-                rest = self.chance.uniform(0, expected.seconds / STEPS)
-                child = self.start("ppo", name, variant)
-                self.reached(child, name, row)
-                time.sleep(rest)
-                os.kill(child, signal.SIGKILL)
-                told = f"{rest:.2f} s after row {row}"
-            else:
-                at = self.chance.randint(1, expected.operations[kind])
-                child = self.start("ppo", name, variant, die_at=(kind, at))
-                told = f"at operation {at}"
-            if self.wait(child) == -signal.SIGKILL:
-                self.killed += 1
-                return told
-            if "up to date" in self.log(name):
-                return "which came after publishing"
-            assert "done in" in self.log(name), self.log(name)
-            self.put_aside(name)
-
-    def reached(self, child: int, name: str, row: int) -> None:
-        """Wait until a running stage has logged a row, or has ended."""
-        run_dir = self.world.folder / "runs" / name
-        while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            curves = list(run_dir.glob(".tmp-ppo-*/metrics.jsonl"))
-            if curves and curves[0].read_bytes().count(b"\n") >= row:
-                return
-            time.sleep(0.005)
-
-    def put_aside(self, name: str) -> None:
-        run_dir = self.world.folder / "runs" / name
-        run_dir.rename(run_dir.with_name(f"{name}-{next(COUNT)}-finished"))
-
-    def start(
-        self, stage: str, name: str, variant: str = "", *, die_at: tuple[str, int] | None = None
-    ) -> int:
-        """Fork a child that runs a stage; return its process id."""
-        runs = self.world.folder / "runs"
-        runs.mkdir(exist_ok=True)
-        items = [f"run={name}"]
-        if stage == "ppo":
-            settings = VARIANTS[variant]
-            kind = "lora" if "lora" in settings else "full"
-            items += [f"parents.{s}={runs / kind / s}" for s in ("sft", "reward")]
-            items += [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-        sys.stdout.flush()
-        child = os.fork()
-        if child:
-            return child
-        log = os.open(runs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        counted = count_operations(name, die_at)
-        code = self.world.run(stage, *items)
-        (runs / f"{name}.operations").write_text(json.dumps(counted()))
-        sys.stdout.flush()
-        os._exit(code)
-
-    def wait(self, child: int) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    def log(self, name: str) -> str:
-        return (self.world.folder / "runs" / f"{name}.log").read_text()
-
-    def result(self, name: str, seconds: float) -> Result:
-        runs = self.world.folder / "runs"
-        out = runs / name / "ppo"
-        files = sorted(out.rglob("*.safetensors"))
-        weights = {str(file.relative_to(out)): file_hash(file) for file in files}
-        curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        for row in curve:
-            del row["time"]
-        operations = json.loads((runs / f"{name}.operations").read_text())
-        return Result(weights, curve, operations, seconds)
+NUMBERS: Iterator[int] = itertools.count(1)
 
 
-COUNT = itertools.count()
+def attempt(range_: Range, case: Case, kind: str, chance: random.Random, tally: Tally) -> None:
+    """Run, end, run again, perhaps end again …; and tell whether the result is the same."""
+    expected, name = range_.undisturbed(case), f"{case.stage}-{next(NUMBERS)}"
+    told, faults = [], []
+    for _ in range(chance.choice((1, 1, 2))):
+        told.append(end_once(range_, case, kind, name, chance, faults))
+        tally.ended += 1
+    done = range_.steps(name, case.stage)
+    code, seconds = range_.wait(range_.start(case, name))
+    log = range_.log(name)
+    found = range_.result(name, case) if code == 0 else None
+    left = range_.left_over(name)
+    at = resumed_at(case.stage, log)
+    if code == 0 and "up to date" not in log:
+        tally.lost.append(max(0, done - at))
+        if max(0, done - at) > (0 if case.stage == "evaluate" else EVERY):
+            faults.append(f"lost {done - at} steps")
+        if kind == "signal" and done > at:
+            faults.append(f"stopped at {done} by a signal, resumed at {at}")
+    same = found is not None and found.same_as(expected) and not left and not faults
+    tally.kills, tally.same = tally.kills + 1, tally.same + same
+    tally.resumed, tally.left_over = tally.resumed + bool(at), tally.left_over + len(left)
+    tally.seconds, tally.whole = tally.seconds + seconds, tally.whole + expected.seconds
+    went_on = f"goes on at {at}" if at else "up to date" if "up to date" in log else "starts anew"
+    print(
+        f"{case.stage:<9}{case.name:<27} {kind:<7}{', '.join(told)}; {went_on}: "
+        f"{'bit-identical' if same else 'DIFFERS'}",
+        flush=True,
+    )
+    if not same:
+        print(f"exit code {code}; left over: {left}; {faults}", log, sep="\n")
 
 
-def count_operations(name: str, die_at: tuple[str, int] | None) -> Callable[[], dict[str, int]]:
-    """Count the file operations of this process, and die just before a given one."""
-    places = {"saving": f"{name}/.checkpoints/", "file": f"runs/{name}/"}
-    counts = dict.fromkeys(places, 0)
+def end_once(
+    range_: Range, case: Case, kind: str, name: str, chance: random.Random, faults: list[str]
+) -> str:
+    """Start the stage and see it end; one that was done before its moment came is repeated."""
+    expected = range_.undisturbed(case)
+    while True:
+        wanted = {-signal.SIGKILL}
+        if kind in ("step", "signal"):
+            row = chance.randint(0, expected.steps - 1)
+            rest = chance.uniform(0, expected.wall / expected.steps)
+            number = signal.SIGKILL if kind == "step" else chance.choice((15, 2))
+            wanted = {-9} if kind == "step" else {128 + number}
+            child = range_.start(case, name)
+            range_.end_after(child, name, case.stage, row, rest, number)
+            told = f"{rest:.2f} s after row {row}"
+        else:
+            where = "saving" if kind == "saving" else "file"
+            at = chance.randint(1, expected.operations[where])
+            child = range_.start(case, name, at=(where, at), fault=kind == "fault")
+            told = f"at operation {at}"
+            wanted |= {75, 0} if kind == "fault" else set()
+        code, _ = range_.wait(child)
+        log = range_.log(name)
+        if code in wanted - {0}:
+            if code == 75 and len(re.findall("^error: ", log, re.MULTILINE)) != 1:
+                faults.append(log)
+            return told
+        if code != 0:
+            faults.append(f"exit code {code}: {log}")
+            return told
+        if "up to date" in log or kind == "fault":
+            return f"{told}, which came after all or did no harm"
+        range_.put_aside(name)
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        path = arguments[0] if arguments else None
-        if not isinstance(path, str | os.PathLike):
-            return
-        for kind, place in places.items():
-            if place in os.fspath(path):
-                counts[kind] += 1
-                if die_at == (kind, counts[kind]):
-                    os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(hook)
-    return lambda: counts
+def resumed_at(stage: str, log: str) -> int:
+    """The step at which a stage went on, 0 if it started anew; of an evaluation the policies."""
+    if stage == "evaluate":
+        return len(re.findall("answers of (?!best).*: kept from before", log))
+    found = re.search(r"resumes at (?:step )?(\d+)", log)
+    return int(found[1]) if found else 0
 
 
 if __name__ == "__main__":

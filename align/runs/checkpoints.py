@@ -63,6 +63,7 @@ class Checkpoints:
         minutes: from one checkpoint to the next, at the end of a step; None: steps alone count.
         curve: a metrics file that goes with the state: saved with it, and put back on resuming.
         stop: tells of a stop signal, which makes the next step save and end the stage.
+        computer: says what decides the last bits of a sum here; asked when torch has been loaded.
         report: where lines for the user go.
     """
 
@@ -76,12 +77,14 @@ class Checkpoints:
         minutes: float | None = None,
         curve: Path | None = None,
         stop: Stop | None = None,
+        computer: Callable[[], str] = str,
         report: Callable[[str], None] = tell,
     ) -> None:
         self._run_dir, self._stage, self._inputs = run_dir, stage, inputs
         self._every, self._minutes = every, minutes
         self._curve, self.stop = curve, stop or Stop()
         self._saved_at = time.monotonic()
+        self._computer, self._earlier = computer, list[str]()
         self._say = lambda line: report(f"{stage:<9}{line}")
         self._folder = checkpoint_folder(run_dir, stage)
         with retryable(f"{self._folder}: cannot be made"):
@@ -126,6 +129,7 @@ class Checkpoints:
                 for _, useless in self._present():
                     self._remove(useless)
                 return None
+            self._compare(manifest)
             at = say("step {number}", number=step) if total is None else f"{step}/{total}"
             return self._read(path, say("resumes at {at} from a checkpoint", at=at))
         return None
@@ -143,11 +147,32 @@ class Checkpoints:
         inputs = {key: value for key, value in self._inputs.items() if decides(key)}
         kept = self._verified(target, None) if exists(target) else None
         if kept is not None and kept.fingerprint == fingerprint(inputs):
-            self._say(f"{name}: kept from before")
+            self._say(say("{name}: kept from before", name=name))
+            self._compare(kept)
             return json.loads((target / VALUES).read_text(encoding="utf-8"))
         made = make()
         self._publish(target, Saved({}, made), inputs)
         return made
+
+    @property
+    def computers(self) -> list[str]:
+        """What the stage has been computed on, in turn, this computer last."""
+        return [*(name for name in self._earlier if name != self._computer()), self._computer()]
+
+    def _compare(self, manifest: Manifest) -> None:
+        """Say where the last bits may be others than those of a stage that nobody broke off."""
+        now, known = self._computer(), set(self._earlier)
+        self._earlier += [name for name in manifest.computers if name not in known]
+        others = [name for name in manifest.computers if name != now]
+        if others and not known.issuperset(others):
+            told = say(
+                "made on {others}, goes on on {now}: the last bits may differ",
+                others="; ".join(others),
+                now=now,
+            )
+            self._say(told)
+        elif now.startswith("cuda") and not known:
+            self._say(say("on a GPU the last bits may differ from those of one start"))
 
     def _verified(self, path: Path, step: int | None) -> Manifest | None:
         """The manifest of what was saved; None where it is damaged, and now in quarantine."""
@@ -224,6 +249,7 @@ class Checkpoints:
                 inputs=inputs,
                 config={},
                 seed=self._inputs["seed"],
+                computers=self.computers,
             )
             publish(work, target, manifest, step=step)
 

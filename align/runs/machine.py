@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,24 @@ def cpu_capability() -> str | None:
     """The instruction set that torch computes with, which decides the rounding of sums."""
     torch: Any = sys.modules.get("torch")
     return None if torch is None else str(torch.backends.cpu.get_cpu_capability())
+
+
+def processor() -> str:
+    """The name of the processor: those of two makers may round sums otherwise."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def computer(recipe: Recipe) -> str:
+    """What decides the last bits of a sum: the GPU, or the processor and its instructions."""
+    where = device(recipe)
+    if where != "cpu":
+        return where
+    return ", ".join(filter(None, ("cpu", cpu_capability(), processor())))
 
 
 def git_revision(root: Path) -> str | None:

@@ -68,6 +68,8 @@ class Manifest(Handoff):
     device: str = "cpu"
     cpu: str | None = None
     """Instruction set that torch computed with; another one may round otherwise."""
+    computers: list[str] = Field(default_factory=list)
+    """What it was computed on, in turn: more than one where it was taken up on another."""
     threads: int = 1
     versions: dict[str, str] = Field(default_factory=dict)
     git_revision: str | None = None

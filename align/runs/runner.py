@@ -26,7 +26,7 @@ from align.runs.dependencies import write_dependencies
 from align.runs.freshness import Reading, State, examine
 from align.runs.hashing import HASHES, HashCache
 from align.runs.inputs import ROOT, library_versions
-from align.runs.machine import cpu_capability, device, git_revision
+from align.runs.machine import computer, cpu_capability, device, git_revision
 from align.runs.manifest import Handoff, Manifest, how_to_keep
 from align.runs.mirror import WandbMirror
 from align.runs.movement import curve_of, standstill
@@ -130,6 +130,8 @@ def _made(stage: Stage, command: Command, state: State, window: Window) -> Artif
                 raise
             with doing(say("publishing")):
                 manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
+                if checkpoints is not None:
+                    manifest = manifest.model_copy(update={"computers": checkpoints.computers})
                 target, curve = command.run_dir / stage.name, curve_of(work)
                 artifact = publish(
                     work, target, manifest, step=curve[-1]["step"] if curve else None
@@ -191,6 +193,7 @@ def _checkpoints(stage: Stage, command: Command, state: State, curve: Path) -> C
         minutes=getattr(section, "checkpoint_minutes", None),
         curve=curve,
         stop=STOP,
+        computer=lambda: computer(command.recipe),
     )
 
 

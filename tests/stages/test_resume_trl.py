@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
+import torch
 
 from align.runs.tracking import read_metrics
 from stages.support import resume
@@ -149,3 +152,28 @@ def fresh(state):
     if "param_groups" in state:
         return state | {"state": {}}
     return state | {"last_epoch": 0, "_step_count": 1}
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
+def test_a_model_that_could_not_be_published_is_published_by_the_next_start(
+    world, monkeypatch, capsys, stage
+):
+    """The disk is full at the rename that publishes; nothing is trained a second time."""
+    assert run(world, stage, f"{stage}-whole") == 0
+    name, rename = f"{stage}-unpublished", Path.rename
+
+    def full(self, target):
+        if Path(target).name == stage and self.name.startswith(".tmp-"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", full)
+        assert run(world, stage, name) == 75
+    error = capsys.readouterr().err
+    assert "cannot be published: No space left on device" in error
+    assert error.count("\n") == 1
+    monkeypatch.setattr(torch.Tensor, "backward", None)
+    assert run(world, stage, name) == 0
+    assert "resumes at" in capsys.readouterr().out
+    assert_same(world, name, f"{stage}-whole", stage)

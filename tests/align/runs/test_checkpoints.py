@@ -91,6 +91,30 @@ def test_a_damaged_part_is_put_aside_and_made_anew(made, tmp_path, capsys):
     assert made().part("answers", lambda: [3.5]) == [2.5]
 
 
+AVX2, AVX512, GPU = "cpu, AVX2, AMD", "cpu, AVX512, Intel", "cuda (H100)"
+
+
+@pytest.mark.parametrize(
+    ("computers", "told"),
+    [
+        ([AVX2, AVX2], ""),
+        ([AVX2, AVX512], f"made on {AVX2}, goes on on {AVX512}: the last bits may differ"),
+        ([GPU, GPU], "on a GPU the last bits may differ from those of one start"),
+    ],
+)
+def test_where_the_last_bits_may_differ_it_says_so_and_records_both(made, capsys, computers, told):
+    for number, name in enumerate(computers, 1):
+        checkpoints = made(computer=lambda name=name: name)
+        checkpoints.latest(28)
+        checkpoints.save(number, state(number))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix("ppo      ") for line in lines[:-1]] == ([told] if told else [])
+    assert checkpoints.computers == list(dict.fromkeys(computers))
+    third = made(computer=lambda: GPU)
+    third.latest(28)
+    assert third.computers == list(dict.fromkeys([*computers, GPU]))
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 
