@@ -17,23 +17,23 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from align.config import DataSource, Recipe, methods
-from align.data import load_instructions, load_preferences, load_prompts
-from align.messages import Window, clock, counted, say, tell
+from align.config import Recipe, methods
+from align.messages import Window, clock, say, tell
 from align.runs.command import Command, command_line, exit_code_of, read_command
 from align.runs.contract import Stage
-from align.runs.freshness import State
-from align.runs.inputs import local_path
+from align.runs.freshness import State, examine, find_parent
+from align.runs.hashing import HashCache
 from align.runs.preflight import check_sources
-from align.runs.run_dir import lock
+from align.runs.run_dir import forget_untouched, lock
 from align.runs.runner import check, make
 from align.runs.threads import set_threads
 from align.runs.tracking import silence_telemetry
-from align.scoring.checks import load_checked_prompts
 from stages import evaluate, report, reward, rlhf, sft
+from stages.answers import show_answers
+from stages.preflight.rows import read
 from stages.support.libraries import load_libraries
 
 _BY_NAME = {
@@ -41,13 +41,6 @@ _BY_NAME = {
     for stage in (sft.STAGE, reward.STAGE, *rlhf.STAGES, evaluate.STAGE, report.STAGE)
 }
 STAGES = tuple(_BY_NAME[name] for name in methods.STAGES)
-LOADERS: dict[str, Callable[[DataSource], list[Any]]] = {
-    "instructions": load_instructions,
-    "preferences": load_preferences,
-    "preferences_heldout": load_preferences,
-    "prompts": load_checked_prompts,
-    "evaluation": load_checked_prompts,
-}
 PR_SET_PDEATHSIG = 1
 
 
@@ -63,13 +56,12 @@ def _main(recipe_path: Path, items: Sequence[str]) -> int:
         for stage in needed(command.recipe):
             state = check(stage, command)
             if state.reasons:
-                if not ran:
-                    silence_telemetry()
-                    set_threads(command.recipe.model.threads)  # before torch is there
-                    with Window(stage.name):
-                        check_data(command.recipe)
+                if not ran and (code := preflight(stage, command)):
+                    forget_untouched(command.run_dir)
+                    return code
                 ran += 1
-                code = in_child(stage, command, state)
+                action = partial(_made, stage, command, state)
+                code = in_child(stage.name, action, command.recipe)
                 if code:
                     return code
     if ran:
@@ -89,66 +81,60 @@ def needed(recipe: Recipe) -> list[Stage]:
     return [stage for stage in STAGES if stage.name in wanted]
 
 
-def check_data(recipe: Recipe) -> None:
-    """Read every local file that a stage will read: a bad row is told now, not in an hour.
-
-    So is one whose messages the chat template of the recipe's model refuses.
-    """
-    sources: dict[str, DataSource | None] = {}
-    for stage in needed(recipe):
-        sources |= stage.data(recipe)
-    rows = [
-        row
-        for name, source in counted(sources.items(), say("reading data"))
-        if source is not None and local_path(name, source) is not None
-        for row in LOADERS[name](source)
-    ]
-    if "sft" in recipe.parents:  # its tokenizer counts, and the recipe's model may be elsewhere
-        return
-    preload(stage.name for stage in needed(recipe))
-    from align.data.chat import check_rows
-
-    check_rows(base_tokenizer(recipe), rows)
-
-
-def base_tokenizer(recipe: Recipe) -> Any:
-    """The tokenizer of the recipe's model with the chat template that SFT will give it."""
-    from align.models.load import load_tokenizer
-
-    model = recipe.model
-    return load_tokenizer(model.path, revision=model.revision, chat_template=model.chat_template)
-
-
 def preload(names: Iterable[str]) -> None:
     """Import what these stages need, once for all the children to come."""
     load_libraries(names, "wandb")
 
 
-def check_model(recipe: Recipe) -> None:
-    """Refuse a base model that a stage of this run could not use, before the first one trains."""
-    from align.sampling.self_check import check_fit
+def to_run(first: Stage, command: Command) -> list[Stage]:
+    """The stages that this call will run: the first that must, and what rests on such a one."""
+    cache = HashCache(command.run_dir / ".hashes.json")
+    stages, found = needed(command.recipe), {first.name}
+    for stage in stages[stages.index(first) + 1 :]:
+        if (
+            command.force
+            or found.intersection(stage.parent_names(command.recipe))
+            or (examine(stage, command.recipe, command.run_dir, cache).reasons)
+        ):
+            found.add(stage.name)
+    return [stage for stage in stages if stage.name in found]
 
-    stages = needed(recipe)
-    prompts = {
-        name: [row.messages for row in load_prompts(source)]
-        for stage in stages
-        for name, source in stage.data(recipe).items()
-        if name in ("prompts", "evaluation") and source and local_path(name, source) is not None
-    }
-    check_fit(base_tokenizer(recipe), recipe, [stage.name for stage in stages], prompts=prompts)
+
+def preflight(first: Stage, command: Command) -> int:
+    """Refuse, before the first stage, whatever would end a later one; tell the plan."""
+    with Window("plan"):
+        rows = read(needed(command.recipe), command.recipe)
+    names = [stage.name for stage in to_run(first, command)]
+    if names == [report.STAGE.name]:
+        return 0
+    sft_model = None
+    if sft.STAGE.name not in names:
+        found = find_parent(sft.STAGE.name, command.recipe, command.run_dir, HashCache())
+        sft_model = found.model
+
+    def planned() -> int:
+        from stages.preflight.plan import examine as plan
+
+        with Window("plan"):
+            plan(command.recipe, names, rows, command.run_dir, sft_model)
+        return 0
+
+    return in_child("plan", planned, command.recipe)
 
 
-def in_child(stage: Stage, command: Command, state: State) -> int:
-    """Run a stage in a forked child and return its exit code; stop signals are passed on."""
-    with Window(stage.name):  # closed before the fork, which has a window of its own
-        preload(each.name for each in needed(command.recipe))
+def in_child(name: str, action: Callable[[], int], recipe: Recipe) -> int:
+    """Act in a forked child and return its exit code; stop signals are passed on."""
+    silence_telemetry()
+    set_threads(recipe.model.threads)  # before torch is there
+    with Window(name):  # closed before the fork, which has a window of its own
+        preload(each.name for each in needed(recipe))
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
         _die_with(parent)
-        os._exit(_child(stage, command, state))
+        os._exit(_child(action))
 
     received: list[int] = []
 
@@ -169,10 +155,10 @@ def in_child(stage: Stage, command: Command, state: State) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _child(stage: Stage, command: Command, state: State) -> int:
-    """Make the stage; whatever happens, end here and never run on as a second parent."""
+def _child(action: Callable[[], int]) -> int:
+    """Act; whatever happens, end here and never run on as a second parent."""
     try:
-        code = exit_code_of(lambda: _made(stage, command, state))
+        code = exit_code_of(action)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
@@ -182,8 +168,6 @@ def _child(stage: Stage, command: Command, state: State) -> int:
 
 
 def _made(stage: Stage, command: Command, state: State) -> int:
-    if stage is sft.STAGE:
-        check_model(command.recipe)
     make(stage, command, state)
     return 0
 
@@ -197,9 +181,10 @@ def _die_with(parent: int) -> None:
 
 
 def show_table(run_dir: Path) -> None:
-    """Print the report's table and verdict, if this run has one."""
+    """Print a few answers and the report's table and verdict, if this run has them."""
     folder = run_dir / "report"
     if report.STAGE.text is not None and (folder / report.STAGE.text).is_file():
+        show_answers(run_dir / evaluate.STAGE.name)
         tell((folder / report.STAGE.text).read_text(encoding="utf-8"), end="", laid_out=True)
         tell(say("report: {path}", path=folder / "report.html"))
 

@@ -11,10 +11,12 @@ import difflib
 import functools
 import importlib.util
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from align.config.methods import TRL
+from align.config.section import suggest
 from align.errors import ConfigError
 from align.messages import say
 
@@ -38,6 +40,7 @@ OURS = {
     "chat_template_kwargs": "prompts are encoded before TRL sees them",
     "chat_template_path": "set `model.chat_template`, which every stage and the model will use",
     **dict.fromkeys(("eos_token", "pad_token"), "the model's tokenizer and template decide it"),
+    "eval_strategy": "the evaluation stage answers held-out prompts; see `data.evaluation`",
     "log_completions": "the evaluation keeps every answer in samples.jsonl",
 }
 """Fields the pipeline sets itself, and what to do instead."""
@@ -86,6 +89,13 @@ def check_trainer(stage: str, settings: dict[str, Any]) -> None:
             problems.append((name, said))
         elif not _fits(value, fields[name]):
             problems.append((name, _should_be(name, value, fields[name])))
+        elif name == "loss_type" and (odd := _unknown_losses(stage, value)):
+            told = say(
+                "loss_type={name}; {suggestion}",
+                name=odd[0],
+                suggestion=suggest(odd[0], loss_types(stage)),
+            )
+            problems.append((name, told))
         elif (range_ := _out_of_range(name, value)) is not None:
             problems.append((name, _should_be(name, value, range_)))
     if problems:
@@ -124,6 +134,22 @@ def trainer_fields(stage: str) -> dict[str, str]:
     for path, name in sources:
         fields |= _class_fields(path, name)
     return fields
+
+
+def _unknown_losses(stage: str, value: Any) -> list[str]:
+    """The names of losses that TRL's trainer does not compute."""
+    if stage not in ("dpo", "kto"):  # the others name their losses in other ways
+        return []
+    names = [value] if isinstance(value, str) else value
+    return [str(name) for name in names if name not in loss_types(stage)]
+
+
+@functools.cache
+def loss_types(stage: str) -> list[str]:
+    """The losses that TRL's trainer of a stage computes, by what its source compares with."""
+    path = _package_folder("trl") / "trainer" / f"{TRL[stage].lower()}_trainer.py"
+    found = re.findall(r"""\bloss_type == "(\w+)\"""", path.read_text(encoding="utf-8"))
+    return sorted(set(found))
 
 
 def _package_folder(package: str) -> Path:

@@ -45,6 +45,8 @@ class Handoff(BaseModel):
     """Name or file of the template that SFT gave to the model; None: the model's own."""
     template_date: str | None = None
     """What the chat template wrote as today's date, if it asks (align/data/rendering.py)."""
+    chosen: dict[str, Any] = Field(default_factory=dict)
+    """Fields of `trainer` that the recipe left open, as they were chosen by the number of rows."""
     reward_mean: float | None = None
     reward_std: float | None = None
     """Of the raw score over the demonstrations (data.instructions)."""

@@ -5,6 +5,7 @@ TRL's defaults on forty rows are fifteen steps, which train nothing. The thresho
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,7 @@ def standstill(stage: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
     Args:
         rows: of the stage's metrics.jsonl, in order.
     """
-    key = f"{stage}/train/loss" if stage in BY_LOSS else f"{stage}/kl/sequence"
-    found = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+    found = [(row["step"], value) for row in rows if (value := _read(stage, row)) is not None]
     if not found:
         return None
     last, values = found[-1][0], [value for _, value in found]
@@ -45,11 +45,12 @@ def standstill(stage: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
         if end >= NATS:
             return None
         return say(
-            "{stage} did not move: KL {end:.2g} nats per answer after {last} iterations; raise "
-            "{stage}.iterations or {stage}.learning_rate",
+            "{stage} did not move: KL {kl} nats per answer after {steps} {unit}; raise "
+            "ppo.iterations or ppo.learning_rate",
             stage=stage,
-            end=end,
-            last=last,
+            kl=f"{end:.2g}",
+            steps=last,
+            unit=say("iterations") if stage == "ppo" else say("optimiser steps"),
         )
     if end <= (1 - FALL) * start:
         return None
@@ -61,3 +62,17 @@ def standstill(stage: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
         start=start,
         end=end,
     )
+
+
+def _read(stage: str, row: Mapping[str, Any]) -> float | None:
+    """The loss of a step, or nats per answer: TRL's baselines log nats per token."""
+    if stage in BY_LOSS:
+        keys = [f"{stage}/train/loss"]
+    elif f"{stage}/kl/sequence" in row:
+        keys = [f"{stage}/kl/sequence"]
+    else:
+        keys = [f"{stage}/train/kl", f"{stage}/completions/mean_length"]
+    values = [row.get(key) for key in keys]
+    if not all(isinstance(value, int | float) for value in values):
+        return None
+    return math.prod(values)  # type: ignore[arg-type]

@@ -18,6 +18,8 @@ from align.runs.artifacts import recover, retryable
 DYING_SECONDS = 5.0
 OURS = (".deps", "failed", "quarantine", ".checkpoints")
 """Folders that stages write into beside their artifacts."""
+NOTES = {".lock", ".hashes.json"}
+"""What every command leaves there."""
 
 
 def open_run(runs_dir: Path, name: str) -> Path:
@@ -48,9 +50,19 @@ def lock(run_dir: Path) -> Iterator[None]:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         _refuse_links(run_dir)
         recover(run_dir)
-        yield
+        try:
+            yield
+        except UserError:
+            forget_untouched(run_dir)
+            raise
     finally:
         os.close(descriptor)  # a forked child that still has it open keeps the lock
+
+
+def forget_untouched(run_dir: Path) -> None:
+    """Remove a run directory in which nothing was made: a refused command leaves nothing behind."""
+    if {path.name for path in run_dir.iterdir()} <= NOTES:
+        shutil.rmtree(run_dir)
 
 
 def _refuse_links(run_dir: Path) -> None:

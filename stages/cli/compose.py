@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shlex
 from dataclasses import dataclass
@@ -15,16 +14,13 @@ HOLDOUT = 0.2
 SMALL = 100_000_000
 """Bytes of weights below which a model is trained at the rates of the tiny recipe."""
 RATES = {
-    "small": {"sft": "8e-4", "reward": "4e-4", "dpo": "1e-4", "ppo": "2e-4", "value": "5e-4"},
-    "lora": {"sft": "2e-4", "reward": "1e-4", "dpo": "5e-6", "ppo": "1e-5", "value": "2e-5"},
-    "full": {"sft": "2e-5", "reward": "1e-5", "dpo": "1e-6", "ppo": "1e-6", "value": "5e-6"},
+    "small": {"ppo": "2e-4", "value": "5e-4"},
+    "lora": {"ppo": "1e-5", "value": "2e-5"},
+    "full": {"ppo": "1e-6", "value": "5e-6"},
 }
-"""Highest learning rates: small as in stages/recipes/tiny.yaml, lora as in qwen3-0.6b.yaml; full is
+"""Learning rates of PPO: small as in stages/recipes/tiny.yaml, lora as in qwen3-0.6b.yaml; full is
 a usual start for a billion parameters. Starting values, not tuned ones."""
-BATCH = 16
-STEPS = {"sft": 200, "reward": 60, "dpo": 60}
-"""Optimiser steps for which few rows are repeated; many rows are passed once and take more."""
-MOST_EPOCHS = {"sft": 12, "reward": 4, "dpo": 6}
+TRAINED = ("sft", "reward", "dpo")
 COMMENT_COLUMN = 44
 
 
@@ -44,8 +40,6 @@ class Plan:
     """One's own files, by their key under `data`."""
     embedded: dict[str, str]
     """Files of the embedded world, by the same keys."""
-    rows: dict[str, int]
-    """Rows of the files that SFT and the pairs come from."""
     lora: bool
     device: str
     shared_prompts: bool
@@ -61,7 +55,7 @@ def compose(plan: Plan) -> str:
     header = plan.say("header", name=plan.name, quoted=quoted).splitlines()
     lines = [f"# {line}".rstrip() for line in header]
     lines += ["", f"name: {_yaml(plan.name)}", "seed: 0", "", *_model(plan), "", *_data(plan)]
-    for section in STEPS:
+    for section in TRAINED:
         lines += ["", *_trained(plan, section)]
     lines += ["", *_ppo(plan), "", *_evaluate(plan)]
     return "\n".join(lines) + "\n"
@@ -119,18 +113,12 @@ def _data(plan: Plan) -> list[str]:
 
 
 def _trained(plan: Plan, section: str) -> list[str]:
-    """SFT, the reward model or DPO: what TRL trains, and for how long."""
-    steps = max(1, plan.rows["instructions" if section == "sft" else "preferences"] // BATCH)
-    epochs = min(MOST_EPOCHS[section], math.ceil(STEPS[section] / steps))
+    """SFT, the reward model or DPO: how long and how fast is chosen by the rows when it runs."""
     return [
         f"{section}:",
         *_lora(plan),
         _line(f"  max_length: {plan.longest}", plan.say("max_length")),
-        _line("  trainer:", plan.say("trainer", section=section)),
-        f"    num_train_epochs: {epochs}",
-        f"    per_device_train_batch_size: {BATCH}",
-        f"    learning_rate: {_rates(plan)[section]}",
-        "    lr_scheduler_type: cosine",
+        *(f"  # {line}" for line in plan.say("trainer", section=section).splitlines()),
     ]
 
 

@@ -22,7 +22,8 @@ from align.config.recipe import load_recipe
 from align.errors import UserError
 from align.messages import say, tell
 from align.runs.inputs import LIBRARIES, ROOT
-from stages.pipeline import LOADERS, needed
+from stages.pipeline import needed
+from stages.preflight.rows import LOADERS
 
 PINS = ROOT / "constraints.txt"
 GIB = 2**30

@@ -28,7 +28,7 @@ from align.messages import language as language_of_reader
 from align.runs.inputs import ROOT
 from stages.cli.compose import Plan, compose
 from stages.cli.texts import text
-from stages.pipeline import LOADERS
+from stages.preflight.rows import LOADERS
 
 FILES = ("instructions", "preferences", "prompts")
 LARGE = 1_000_000_000
@@ -154,11 +154,8 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
     for key, path in given.items():
         layout = _layout(path)
         tell(text("found", language, key=key, path=path, rows=rows[key], layout=layout))
-    if "preferences" in given:
-        rows.setdefault("instructions", rows["preferences"])
-    for key, file in (("instructions", "sft.jsonl"), ("preferences", "preferences.jsonl")):
-        if key not in rows:
-            rows[key] = len(_rows(key, _embedded(file)))
+    for key in ("instructions", "preferences"):
+        if key not in given and "preferences" not in given:
             tell(text("embedded", language, key=key))
     return Plan(
         name=name,
@@ -168,7 +165,6 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
         weights=weights,
         longest=_longest(base),
         given=given,
-        rows=rows,
         embedded={
             "instructions": _embedded("sft.jsonl"),
             "preferences": _embedded("preferences.jsonl"),

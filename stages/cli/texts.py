@@ -90,8 +90,12 @@ Paths are relative to the folder in which the command runs.""",
         "한 행의 최대 토큰 수: 더 긴 행은 버리고 그 수를 알립니다",
     ),
     "trainer": (
-        "fields of TRL's own configuration: align settings {section}.trainer",
-        "TRL 설정 필드: align settings {section}.trainer",
+        """\
+passes, batch size and rates are chosen by the number of rows, and told; to set one:
+trainer: {{num_train_epochs: 3}}  (all fields: align settings {section}.trainer)""",
+        """\
+반복 횟수, 배치 크기, 학습률은 행 수에 맞춰 고르고 알려 줍니다. 직접 정하려면:
+trainer: {{num_train_epochs: 3}}  (모든 필드: align settings {section}.trainer)""",
     ),
     "iterations": ("rounds of answering and updating", "답변과 갱신을 반복하는 횟수"),
     "kl_coef": (

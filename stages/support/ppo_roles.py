@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from align.config import PPOConfig
 from align.data import chat
 from align.errors import ConfigError
 from align.models import load as models
@@ -50,9 +51,17 @@ def build_roles(setup: TrainingSetup, reward: RewardSetup) -> SharedRoles | Sepa
 
 
 def shared(context: StageContext) -> bool:
-    """Whether one base carries all roles: that takes LoRA here and in the reward stage, if any."""
-    config, reward = context.recipe.ppo, context.parents.get("reward")
-    adapted = reward is None or reward.adapter is not None
+    """Whether one base carries all roles."""
+    reward = context.parents.get("reward")
+    return check_layout(context.recipe.ppo, adapted=reward is None or reward.adapter is not None)
+
+
+def check_layout(config: PPOConfig, *, adapted: bool) -> bool:
+    """Whether one base carries all roles: that takes LoRA here and in the reward stage, if any.
+
+    Args:
+        adapted: whether the reward model is an adapter, or an external one.
+    """
     possible = config.lora is not None and adapted
     if config.layout == "shared" and not possible:
         missing = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +50,8 @@ class TrainingSetup:
     """Control tokens that this stage adds to the model."""
     positions: int | None
     """Tokens that the model has positions for; None = no limit is known."""
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """Fields of `trainer` that the recipe left open, once they are chosen by the number of rows."""
 
     @property
     def section(self) -> TrainerSection | BaselineSection | PPOConfig:
@@ -220,26 +222,8 @@ class TrainingSetup:
         limit = self.max_length - room
         kept = [example for example in examples if length(example) <= limit]
         dropped = len(examples) - len(kept)
-        told = say("longer than max_length={limit} tokens", limit=self.max_length)
-        told += say(", {room} of them for the answer", room=room) if room else ""
-        if dropped > LONGEST_SHARE * len(examples):
-            longest = max(map(length, examples)) + room
-            remedy = say("set max_length={longest} to keep them all", longest=longest)
-            if self.positions is not None and longest > self.positions:
-                remedy = say(
-                    "the longest needs {longest} and the model has {positions} positions: shorten "
-                    "the rows, or choose a model with more",
-                    longest=longest,
-                    positions=self.positions,
-                )
-            raise DataError(
-                "data.{name}: {dropped} of {rows} rows are {told}; {remedy}",
-                name=name,
-                dropped=dropped,
-                rows=len(examples),
-                told=told,
-                remedy=remedy,
-            )
+        lengths = list(map(length, examples))
+        told = refuse_long(lengths, name, limit=limit, room=room, positions=self.positions)
         if dropped:
             tell(
                 say(
@@ -273,8 +257,45 @@ class TrainingSetup:
             "template_hash": chat.template_hash(self.tokenizer),
             "chat_template": self.template,
             "template_date": chat.template_date(self.tokenizer),
+            "chosen": self.chosen,
             "splits": {name: value_hash(rows) for name, rows in splits.items()},
         }
+
+
+def refuse_long(
+    lengths: Sequence[int], name: str, *, limit: int, room: int = 0, positions: int | None = None
+) -> str:
+    """Refuse data of which most rows are too long; return in words what too long is.
+
+    Args:
+        lengths: tokens of each row, without an answer that is to come.
+        name: of the data, below `data`.
+        limit: that a row may have, beside the answer.
+        room: tokens of that answer.
+        positions: that the model has, if that is known.
+    """
+    told = say("longer than max_length={limit} tokens", limit=limit + room)
+    told += say(", {room} of them for the answer", room=room) if room else ""
+    dropped = sum(each > limit for each in lengths)
+    if dropped > LONGEST_SHARE * len(lengths):
+        longest = max(lengths) + room
+        remedy = say("set max_length={longest} to keep them all", longest=longest)
+        if positions is not None and longest > positions:
+            remedy = say(
+                "the longest needs {longest} and the model has {positions} positions: shorten "
+                "the rows, or choose a model with more",
+                longest=longest,
+                positions=positions,
+            )
+        raise DataError(
+            "data.{name}: {dropped} of {rows} rows are {told}; {remedy}",
+            name=name,
+            dropped=dropped,
+            rows=len(lengths),
+            told=told,
+            remedy=remedy,
+        )
+    return told
 
 
 def encode_pairs(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 from align.config import PPOConfig
@@ -30,6 +31,7 @@ from align.models.shared_prefix import can_share, shared_prefixes
 from align.runs.contract import StageContext
 from align.runs.finite import check_tensors
 from stages.support import resume
+from stages.support.by_rows import PACES, chosen
 from stages.support.resume import resumable
 from stages.support.training import TrainingSetup
 
@@ -55,6 +57,8 @@ def trainer(
         fixed: settings of this stage that hold whatever the recipe says.
         kwargs: further arguments of the trainer, above all `model`.
     """
+    if setup.section_name in PACES:
+        defaults = choose(setup, examples, kwargs["model"])
     try:
         with quiet(), doing(say("preparing the training")):  # some load a reference
             built = resumable(with_finite_check(trainer_class))(
@@ -67,12 +71,49 @@ def trainer(
         trainable(built.model)  # on a base in four bits TRL makes them bfloat16
         return built
     except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            "{section}.trainer: {reason}; correct the recipe",
-            section=setup.section_name,
-            reason=reason,
-        ) from error
+        raise _refused(setup.section_name, error) from error
+
+
+def check_settings(
+    config_class: type[Any], stage: str, given: Mapping[str, Any], device: torch.device
+) -> None:
+    """Refuse what TRL's configuration refuses, before there is anything to train."""
+    plain = {"output_dir": "unused", "use_cpu": device.type != "cuda", "report_to": "none"}
+    try:
+        with warnings.catch_warnings(action="ignore"):  # told where it trains
+            config_class(**{**given, **plain})
+    except (TypeError, ValueError) as error:
+        raise _refused(stage, error) from error
+
+
+def _refused(stage: str, error: Exception) -> ConfigError:
+    reason = str(error).strip().splitlines()[0]
+    return ConfigError(
+        "{section}.trainer: {reason}; correct the recipe", section=stage, reason=reason
+    )
+
+
+def choose(
+    setup: TrainingSetup, examples: Sequence[dict[str, Any]], model: PreTrainedModel
+) -> dict[str, Any]:
+    """What the recipe leaves open, by the number of rows; told, and kept for the manifest."""
+    given = setup.section.trainer  # type: ignore[union-attr]  # PPO has no pace
+    rows = len(examples)
+    if given.get("packing"):
+        rows = math.ceil(sum(row["length"] for row in examples) / setup.max_length)
+    parameters, lora = model.num_parameters(), setup.lora is not None
+    found = chosen(setup.section_name, rows, given, parameters=parameters, lora=lora)
+    setup.chosen.update(found)
+    if found:
+        setup.context.tracker.note(
+            say(
+                "{stage}.trainer, chosen for {rows} rows: {settings}",
+                stage=setup.section_name,
+                rows=rows,
+                settings=", ".join(f"{key}={value}" for key, value in found.items()),
+            )
+        )
+    return found
 
 
 def settings(

@@ -136,15 +136,13 @@ def test_without_any_file_the_recipe_is_of_the_embedded_world(folder, capsys):
     assert "fault" not in capsys.readouterr().out
 
 
-def test_few_rows_are_repeated_and_many_are_passed_once(folder):
+def test_how_long_and_how_fast_is_left_to_the_number_of_rows(folder):
     few = write_jsonl(folder / "few.jsonl", KOREAN)
-    many = [{"prompt": f"{n}?", "chosen": "Yes.", "rejected": "No."} for n in range(4000)]
-    for name, file in (("few", few), ("many", write_jsonl(folder / "many.jsonl", many))):
-        assert main(["new", name, "--preferences", file]) == 0
-    epochs = [
-        load_recipe(Path(f"{n}.yaml")).sft.trainer["num_train_epochs"] for n in ("few", "many")
-    ]
-    assert epochs == [12, 1]
+    assert main(["new", "few", "--preferences", few]) == 0
+    recipe = load_recipe(Path("few.yaml"))
+    assert {**recipe.sft.trainer, **recipe.reward.trainer, **recipe.dpo.trainer} == {}
+    text = Path("few.yaml").read_text(encoding="utf-8")
+    assert "chosen by the number of rows" in text and "align settings dpo.trainer" in text
 
 
 @pytest.mark.parametrize(

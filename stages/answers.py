@@ -1,0 +1,38 @@
+"""What the policies of a run answered, side by side on a few prompts: the end of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from align.messages import one_line, say, tell
+from align.messages.columns import pad, width
+from align.report.text import name
+
+SHOWN = 3
+"""Prompts, evenly spaced over the evaluation."""
+SAMPLES = "samples.jsonl"
+
+
+def show_answers(evaluation: Path) -> None:
+    """Print the prompts and the greedy answer of each policy, if there is an evaluation."""
+    file = evaluation / SAMPLES
+    if not file.is_file():
+        return
+    rows = file.read_bytes().splitlines()
+    tell(say("answers without sampling to {count} of the prompts:", count=min(SHOWN, len(rows))))
+    for line in rows[:: max(1, len(rows) // SHOWN)][:SHOWN]:
+        row = json.loads(line)
+        tell(f"  {one_line(_asked(row['prompt']))}")
+        labels = {policy: name(policy) for policy in row["responses"]}
+        columns = max(map(width, labels.values()))
+        for policy, label in labels.items():
+            text = row["responses"][policy]["greedy"]["text"]
+            shown = one_line(text.strip()) or say("(nothing)")
+            tell(f"    {pad(label, columns, right=False)}  {shown}")
+
+
+def _asked(prompt: list[dict[str, Any]]) -> str:
+    """The last thing that a person said."""
+    return str(next(message["content"] for message in reversed(prompt)))
