@@ -37,7 +37,7 @@ class Pace(NamedTuple):
 
 
 PACES = {
-    "sft": Pace(steps=300, epochs=6, rate=2e-5),
+    "sft": Pace(steps=300, epochs=4, rate=2e-5),
     "reward": Pace(steps=120, epochs=3, rate=1e-5),
     "dpo": Pace(steps=120, epochs=4, rate=2e-6),
     "kto": Pace(steps=120, epochs=4, rate=2e-6),
