@@ -18,9 +18,9 @@ SAMPLES = "samples.jsonl"
 def show_answers(evaluation: Path) -> None:
     """Print the prompts and the greedy answer of each policy, if there is an evaluation."""
     file = evaluation / SAMPLES
-    if not file.is_file():
+    rows = file.read_bytes().splitlines() if file.is_file() else []
+    if not rows:
         return
-    rows = file.read_bytes().splitlines()
     tell(say("answers without sampling to {count} of the prompts:", count=min(SHOWN, len(rows))))
     for line in rows[:: max(1, len(rows) // SHOWN)][:SHOWN]:
         row = json.loads(line)
