@@ -41,8 +41,8 @@ def test_a_baseline_that_stays_is_told_by_nats_per_token_times_tokens(stage):
     keys = (f"{stage}/train/kl", f"{stage}/completions/mean_length")
     rows = [{"step": n, keys[0]: 0.001 * n, keys[1]: 20.0} for n in range(1, 5)]
     assert standstill(stage, rows) == (
-        f"{stage} did not move: KL 0.08 nats per answer after 4 optimiser steps; raise ppo.iterations or "
-        "ppo.learning_rate"
+        f"{stage} did not move: KL 0.08 nats per answer after 4 optimiser steps; raise "
+        "ppo.iterations or ppo.learning_rate"
     )
     assert standstill(stage, [row | {keys[1]: 30.0} for row in rows]) is None  # 0.12
 
