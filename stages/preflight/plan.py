@@ -9,7 +9,7 @@ from pathlib import Path
 from align.config import Recipe
 from align.config.methods import TRL
 from align.errors import RetryableError
-from align.messages import clock, counted, say, step, tell
+from align.messages import clock, counted, doing, say, tell
 from stages.preflight import model as models
 from stages.preflight.rows import Rows
 from stages.preflight.speed import Passes, seconds_of
@@ -33,13 +33,13 @@ def examine(
         rows: of all local files.
         sft: folder of the SFT policy where that stage need not run.
     """
-    with step(say("checking model and settings")):
+    with doing(say("checking model and settings")):
         tokenizer = models.check_tokenizer(recipe, stages, rows, sft)
         models.check_settings(recipe, stages)
-    with step(say("counting tokens")):
+    with doing(say("counting tokens")):
         lengths = measure(tokenizer, rows)
         check_lengths(recipe, stages, lengths, models.limit(recipe, sft))
-    with step(say("loading the model and checking it")):
+    with doing(say("loading the model and checking it")):
         model = models.load(recipe, tokenizer, sft)
     parameters = model.num_parameters()
     published, most = room(recipe, stages, parameters)
