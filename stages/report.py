@@ -15,8 +15,8 @@ import yaml
 
 from align.config import EvaluateConfig, Recipe
 from align.config.methods import TRAINED
-from align.errors import ConfigError
 from align.messages import visible
+from align.messages.errors import ConfigError
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from align.runs.tracking import METRICS_FILE, read_metrics

@@ -18,8 +18,8 @@ from align.config import RUN_NAME, Recipe
 from align.config.section import suggest
 from align.config.trainer_fields import TrainerFieldError
 from align.config.yaml_lines import Document, KeyPath, Problem, parse_scalar, read_yaml
-from align.errors import ConfigError
 from align.messages import Sentence, say
+from align.messages.errors import ConfigError
 
 COMMAND_LINE = "command line"
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from align.config.methods import TRL
 from align.config.section import suggest
-from align.errors import ConfigError
 from align.messages import say
+from align.messages.errors import ConfigError
 
 OURS = {
     "output_dir": "the run decides it: run=NAME",

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from align.errors import ConfigError
 from align.messages import one_line, say
+from align.messages.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 

@@ -36,8 +36,8 @@ from align.data.rendering import (
     writes_date,
 )
 from align.data.rows import EncodedPrompt, Instruction, Message, Preference, Prompt
-from align.errors import ConfigError, DataError
 from align.messages import counted, say
+from align.messages.errors import ConfigError, DataError
 
 _PROBE = "probe"
 

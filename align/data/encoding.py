@@ -22,7 +22,7 @@ from align.data.rendering import (
     control_tokens,
     vocabulary_key,
 )
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 
 Ids = list[int]
 HIEROGLYPHS = tuple(map(chr, range(0x13000, 0x13010)))

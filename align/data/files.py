@@ -17,7 +17,7 @@ from typing import Any
 from align.config import DataSource
 from align.data.packed import refuse_bomb, unpacked
 from align.data.rows import RowError
-from align.errors import DataError
+from align.messages.errors import DataError
 
 LocatedRow = tuple[str, dict[str, Any] | RowError]
 """Where a row stands (`file:line`), and the row or what is wrong with it."""

@@ -11,8 +11,8 @@ from align.config import DataSource
 from align.data import formats
 from align.data.files import read_rows
 from align.data.rows import Instruction, Message, Preference, Prompt, RowError
-from align.errors import ConfigError, DataError
 from align.messages import counted, one_line, say
+from align.messages.errors import ConfigError, DataError
 
 LISTED = 10
 """Bad rows written out in full; the rest are counted."""

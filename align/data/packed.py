@@ -10,7 +10,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-from align.errors import DataError
+from align.messages.errors import DataError
 
 HARMLESS = 1 << 26
 """Bytes that any file may unpack to."""

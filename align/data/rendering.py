@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from align.data.limits import MEMORY, OutOfTimeError, Watch, in_child
 from align.data.rows import Message
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 
 TEMPLATE_DATE = datetime(2024, 7, 26)
 """What a template that writes today's date (Llama 3.2, SmolLM3, gpt-oss) writes instead.

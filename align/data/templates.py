@@ -23,7 +23,7 @@ from align.data.chat import stop_id
 from align.data.encoding import encode_text
 from align.data.rendering import LONGEST, Rendered, render, with_fixed_date
 from align.data.rows import Message
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 
 DEFAULT = "plain"
 """For a model that has no template."""

@@ -14,11 +14,11 @@ from align.config import DataSource, EvaluateConfig
 from align.data import Prompt, load_prompts
 from align.data.chat import decode, prompt_ids, stop_id
 from align.data.rows import Message
-from align.errors import DataError
 from align.evaluation.best_of_n import kl_bound, picks
 from align.evaluation.generations import Answers, GenerationSettings, answer, kl_to_reference
 from align.evaluation.summary import Scored
 from align.messages import counted, say, tell
+from align.messages.errors import DataError
 from align.sampling.sampler import Sample
 from align.scoring.checks import check_checks
 from align.scoring.reward_model import Conversation, RewardModel

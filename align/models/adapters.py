@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from align.config import LoraSection
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models.load import HEAD
 from align.models.vocabulary import token_layers
 

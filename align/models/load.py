@@ -22,8 +22,8 @@ from transformers import (
 from align.config import LoraSection
 from align.data import chat
 from align.data.templates import give_template
-from align.errors import ConfigError
 from align.messages import counted, say
+from align.messages.errors import ConfigError
 from align.models import quantized
 from align.models.forward import ScoreHead, last_token_scores
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread, source

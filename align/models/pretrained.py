@@ -19,8 +19,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import GgufConfig
 
-from align.errors import ConfigError
 from align.messages import doing, say
+from align.messages.errors import ConfigError
 from align.models.untrusted import check_files
 
 Path_ = str | os.PathLike[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,7 +62,7 @@ def save(
 
 
 def _save_adapter(model: PeftModel, folder: Path, base: Base) -> None:
-    config = model.peft_config["default"]
+    config: Any = model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base.place, base.revision
     if isinstance(config.target_modules, set):  # whose order is another in each process
         config.target_modules = sorted(config.target_modules)

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from align.config import BaselineSection, Recipe
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 
 BLOCK = 64
 """Weights that share a scale."""

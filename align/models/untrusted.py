@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 
 INDEX = "model.safetensors.index.json"
 LARGEST_SIZE, MOST_LAYERS = 100_000_000, 10_000

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from align.config import PPOConfig
-from align.errors import DivergedError
 from align.messages import say, tell
+from align.messages.errors import DivergedError
 from align.ppo.alarms import RULES
 from align.ppo.metrics import listed
 from align.ppo.rule import Setting

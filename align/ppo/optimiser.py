@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from align.config import PPOConfig
-from align.errors import DivergedError
 from align.maths.losses import LossOutput
+from align.messages.errors import DivergedError
 from align.ppo.roles import Roles
 
 

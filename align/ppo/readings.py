@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from align.config import PPOConfig
-from align.errors import DivergedError
 from align.maths.logprobs import entropy, token_logprobs
 from align.maths.timeline import Measured, Sequences
 from align.messages import counted, say
+from align.messages.errors import DivergedError
 from align.ppo.roles import Roles
 from align.sampling.sampler import Sample
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from align.errors import (
+from align.messages.errors import (
     ConfigError,
     CorruptArtifactError,
     RetryableError,

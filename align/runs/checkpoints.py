@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from align.errors import CorruptArtifactError, DivergedError
 from align.messages import doing, say, tell
+from align.messages.errors import CorruptArtifactError, DivergedError
 from align.runs.artifacts import (
     WORK,
     exists,

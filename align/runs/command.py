@@ -13,8 +13,8 @@ from pathlib import Path
 
 from align.config import Recipe
 from align.config.recipe import load_recipe, split_override
-from align.errors import ConfigError, RetryableError, UserError
 from align.messages import say, tell
+from align.messages.errors import ConfigError, RetryableError, UserError
 from align.runs.artifacts import RETRYABLE
 from align.runs.run_dir import open_run
 from align.runs.signals import STOP, Stopped

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from align.errors import DivergedError
+from align.messages.errors import DivergedError
 
 if TYPE_CHECKING:
     from torch import Tensor

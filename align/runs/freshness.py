@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
-from align.errors import ConfigError, CorruptArtifactError, RetryableError, UnlistedFileError
 from align.messages import say
+from align.messages.errors import (
+    ConfigError,
+    CorruptArtifactError,
+    RetryableError,
+    UnlistedFileError,
+)
 from align.runs.artifacts import Artifact, exists, quarantine, read_artifact
 from align.runs.contract import Stage
 from align.runs.hashing import HashCache

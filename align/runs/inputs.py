@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from align.config import DataSource, ModelSource, Recipe
 from align.config.section import suggest
 from align.config.sources import TEMPLATES, ModelConfig
-from align.errors import ConfigError, DataError
 from align.messages import language
+from align.messages.errors import ConfigError, DataError
 from align.messages.say import CATALOGUE
 from align.runs.artifacts import Artifact
 from align.runs.code import code_files
@@ -32,7 +32,7 @@ LIBRARIES = (
     *("numpy", "safetensors", "jinja2"),
 )
 """All that compute: what they return may change from one version to the next."""
-PLUMBING = ("align.errors", "align.messages", "align.runs", "stages.pipeline")
+PLUMBING = ("align.messages", "align.runs", "stages.pipeline")
 """Code that moves settings and files about but computes no result; the values it carries count."""
 DECLARATIONS = "align.config"
 """Settings count by their values; what is computed from them counts as code."""

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from align.errors import ConfigError, CorruptArtifactError, RetryableError
 from align.messages import json_text, say
+from align.messages.errors import ConfigError, CorruptArtifactError, RetryableError
 from align.runs.hashing import value_hash
 from align.runs.tracking import METRICS_FILE
 

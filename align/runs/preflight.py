@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align.config import Recipe
-from align.errors import UserError
+from align.messages.errors import UserError
 from align.runs.contract import Stage
 from align.runs.freshness import find_parent
 from align.runs.hashing import HASHES, HashCache

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from align.config import RUN_NAME, composed
-from align.errors import ConfigError, UserError
+from align.messages.errors import ConfigError, UserError
 from align.runs.artifacts import recover, retryable
 
 DYING_SECONDS = 5.0

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from align.config import Recipe
-from align.errors import ConfigError, RetryableError
 from align.messages import Window, clock, doing, say, tell
+from align.messages.errors import ConfigError, RetryableError
 from align.runs import space
 from align.runs.artifacts import Artifact, publish, workspace
 from align.runs.checkpoints import Checkpoints, forget

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from align.config import BaselineSection, LoraSection, PPOConfig, Recipe, TrainerSection
-from align.errors import RetryableError
 from align.messages import say
+from align.messages.errors import RetryableError
 from align.runs.checkpoints import KEPT, checkpoint_folder
 from align.runs.contract import Stage
 from align.runs.inputs import machine

@@ -25,8 +25,8 @@ from align.config import Recipe, TrainerSection
 from align.config.methods import METHODS
 from align.data import chat
 from align.data.rows import Message
-from align.errors import ConfigError
 from align.maths.timeline import Sequences
+from align.messages.errors import ConfigError
 from align.models import quantized
 from align.models.forward import policy_forward
 from align.models.load import HEAD

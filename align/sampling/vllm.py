@@ -20,7 +20,7 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel
 
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models.adapters import plain_weights
 from align.sampling.sampler import Sample
 

@@ -11,8 +11,8 @@ from typing import Any
 from align.config import DataSource
 from align.data.load import load_prompts
 from align.data.rows import Prompt
-from align.errors import DataError
 from align.messages import say
+from align.messages.errors import DataError
 from align.scoring.patterns import fault
 from align.scoring.rules import KINDS, Check
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from align.config.sources import FUNCTION
 from align.data.rows import Message
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.scoring.reward_model import Conversation
 
 

@@ -32,8 +32,8 @@ from transformers import (
 
 from align.data import chat
 from align.data.rows import Message
-from align.errors import ConfigError
 from align.messages import counted, say, tell
+from align.messages.errors import ConfigError
 from align.models import load as models
 from align.models.pretrained import Path_, load_weights, naming, refuse_unread
 from align.scoring.reward_model import Conversation

@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple
 
 from align.config import Recipe
 from align.config.recipe import load_recipe
-from align.errors import UserError
 from align.messages import say, tell
+from align.messages.errors import UserError
 from align.runs.inputs import LIBRARIES, ROOT
 from stages.pipeline import needed
 from stages.preflight.rows import LOADERS

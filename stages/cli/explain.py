@@ -12,8 +12,8 @@ from align.config.methods import TRL
 from align.config.recipe import section_of
 from align.config.section import Section, suggest
 from align.config.trainer_fields import OURS, trainer_fields
-from align.errors import ConfigError
 from align.messages import tell
+from align.messages.errors import ConfigError
 
 WIDEST = 100
 INDENT = " " * 4

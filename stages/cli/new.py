@@ -22,9 +22,9 @@ from align.config import RUN_NAME, DataSource, ModelSource, Recipe
 from align.config.yaml_lines import parse_yaml
 from align.data import formats, prompt_key
 from align.data.files import READABLE, read_rows
-from align.errors import ConfigError, DataError, UserError
 from align.messages import Language, tell
 from align.messages import language as language_of_reader
+from align.messages.errors import ConfigError, DataError, UserError
 from align.runs.inputs import ROOT
 from stages.cli.compose import Plan, compose
 from stages.cli.texts import text

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from align.config.methods import POLICIES, STAGES
 from align.config.section import suggest
-from align.errors import ConfigError, CorruptArtifactError
 from align.messages import Sentence, say, tell
 from align.messages.columns import is_terminal, pad, terminal_width, width
+from align.messages.errors import ConfigError, CorruptArtifactError
 from align.report.text import name as label
 from align.report.text import number
 from align.runs.manifest import MANIFEST, Manifest, load_manifest

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from align.config import Recipe
 from align.config.methods import TRL
-from align.errors import RetryableError
 from align.messages import clock, counted, doing, say, tell
+from align.messages.errors import RetryableError
 from stages.preflight import model as models
 from stages.preflight.rows import Rows
 from stages.preflight.speed import Passes, seconds_of

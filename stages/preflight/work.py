@@ -14,7 +14,7 @@ from align.config.methods import METHODS
 from align.data import chat
 from stages.preflight.rows import Rows
 from stages.support.by_rows import accumulated, batch_of, chosen, steps_of
-from stages.support.training import refuse_long
+from stages.support.too_long import refuse_long
 
 MEASURED = 500
 """Rows of each file, evenly spaced, that are encoded: enough for a mean."""

@@ -11,9 +11,9 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from align.config import PPOConfig
 from align.data import EncodedPrompt, chat
-from align.errors import ConfigError, DivergedError
 from align.maths.masks import position_ids
 from align.maths.timeline import Sequences
+from align.messages.errors import ConfigError, DivergedError
 from align.models import load as models
 from align.models.forward import computing_in, final_scores, trunk_of
 from align.ppo import train as ppo

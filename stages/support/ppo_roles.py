@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from align.config import PPOConfig
 from align.data import chat
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models import load as models
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.runs.contract import StageContext

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from transformers import PreTrainedModel
 
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models import load as models
 from stages.support.training import TrainingSetup
 

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.data import Instruction, Prompt, load_instructions
-from align.errors import ConfigError, DataError
 from align.messages import say, tell
+from align.messages.errors import ConfigError, DataError
 from align.models import load as models
 from align.runs.contract import StageContext
 from align.scoring.own_function import OwnFunction

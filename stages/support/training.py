@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
 from align.data import Preference, chat
 from align.data.templates import control_ids
-from align.errors import ConfigError, DataError
 from align.messages import counted, doing, say, tell
+from align.messages.errors import ConfigError
 from align.models import load as models
 from align.models import publish, quantized
 from align.models.adapters import check_targets, rows_to_train
@@ -28,10 +28,9 @@ from align.runs import threads
 from align.runs.contract import StageContext
 from align.runs.hashing import HashCache, model_hash, value_hash
 from align.sampling.self_check import read_positions
+from stages.support.too_long import refuse_long
 
 Example = TypeVar("Example")
-LONGEST_SHARE = 0.5
-"""Share of rows that may be longer than `max_length`; more points to a wrong setting."""
 
 
 @dataclass(frozen=True)
@@ -260,42 +259,6 @@ class TrainingSetup:
             "chosen": self.chosen,
             "splits": {name: value_hash(rows) for name, rows in splits.items()},
         }
-
-
-def refuse_long(
-    lengths: Sequence[int], name: str, *, limit: int, room: int = 0, positions: int | None = None
-) -> str:
-    """Refuse data of which most rows are too long; return in words what too long is.
-
-    Args:
-        lengths: tokens of each row, without an answer that is to come.
-        name: of the data, below `data`.
-        limit: that a row may have, beside the answer.
-        room: tokens of that answer.
-        positions: that the model has, if that is known.
-    """
-    told = say("longer than max_length={limit} tokens", limit=limit + room)
-    told += say(", {room} of them for the answer", room=room) if room else ""
-    dropped = sum(each > limit for each in lengths)
-    if dropped > LONGEST_SHARE * len(lengths):
-        longest = max(lengths) + room
-        remedy = say("set max_length={longest} to keep them all", longest=longest)
-        if positions is not None and longest > positions:
-            remedy = say(
-                "the longest needs {longest} and the model has {positions} positions: shorten "
-                "the rows, or choose a model with more",
-                longest=longest,
-                positions=positions,
-            )
-        raise DataError(
-            "data.{name}: {dropped} of {rows} rows are {told}; {remedy}",
-            name=name,
-            dropped=dropped,
-            rows=len(lengths),
-            told=told,
-            remedy=remedy,
-        )
-    return told
 
 
 def encode_pairs(

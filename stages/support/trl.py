@@ -21,8 +21,8 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from transformers.trainer_callback import ProgressCallback
 
 from align.config import PPOConfig
-from align.errors import ConfigError, DivergedError
 from align.messages import doing, say
+from align.messages.errors import ConfigError, DivergedError
 from align.models import load as models
 from align.models.adapters import trainable
 from align.models.forward import trunk_of

@@ -107,7 +107,7 @@ CHANGES = {
             "align/config/ppo.py": SCORED,
             "align/config/trl_stages.py": "sft reward dpo kto ppo rloo grpo",
             **dict.fromkeys(["align/config/recipe.py", "align/config/describe.py"], ""),
-            **dict.fromkeys(["align/config/__init__.py", "align/errors.py"], ""),
+            **dict.fromkeys(["align/config/__init__.py", "align/messages/errors.py"], ""),
             **dict.fromkeys(["align/runs/tracking.py", "align/runs/signals.py"], ""),
             **dict.fromkeys(["align/messages/say.py", "stages/pipeline.py"], ""),
             **dict.fromkeys(["stages/command.py", "stages/clean.py"], ""),

@@ -13,7 +13,7 @@ from transformers import LlamaForSequenceClassification
 
 from align.config import DataSource, Recipe
 from align.config.recipe import load_recipe
-from align.errors import ConfigError, DataError
+from align.messages.errors import ConfigError, DataError
 from align.report.frontier import words
 from align.runs.artifacts import Artifact
 from align.runs.contract import StageContext

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from align.config.yaml_lines import parse_yaml
-from align.errors import ConfigError
 from align.messages import visible
+from align.messages.errors import ConfigError
 from tests.stages.world import World, rows
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from align.errors import ConfigError
 from align.maths.timeline import Sequences
+from align.messages.errors import ConfigError
 from align.models.forward import PolicyOutputs
 
 SequenceScorer = Callable[[Sequences], Tensor]

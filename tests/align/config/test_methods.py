@@ -11,7 +11,7 @@ import pytest
 from align.config import EvaluateConfig, Recipe
 from align.config.methods import ALIGNED, BY_NAME, METHODS, POLICIES, STAGES, TRL
 from align.config.recipe import load_recipe
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.report.signs import COLOURS, SHAPES
 
 TABLE = Path(__file__).parents[3] / "align" / "config" / "methods.py"

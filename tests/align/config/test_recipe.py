@@ -4,7 +4,7 @@ import pytest
 
 from align.config import PPOConfig
 from align.config.recipe import load_recipe
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 
 GOOD = "model: {path: base}\ndata: {preferences: pairs.jsonl, instructions: {}}\n"
 RECIPES = sorted((Path(__file__).parents[3] / "stages" / "recipes").glob("*.yaml"))

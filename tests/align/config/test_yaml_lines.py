@@ -1,7 +1,7 @@
 import pytest
 
 from align.config.yaml_lines import parse_scalar, parse_yaml, read_yaml
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 
 
 @pytest.mark.parametrize(

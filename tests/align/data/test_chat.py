@@ -7,8 +7,8 @@ import copy
 import pytest
 
 from align.data import chat
-from align.errors import ConfigError
 from align.maths.masks import last_index
+from align.messages.errors import ConfigError
 from align.models.load import load_tokenizer
 from align.sampling.sampler import Sample, collate
 from tests import tiny

@@ -9,7 +9,7 @@ import pytest
 
 from align.config import DataSource
 from align.data import load_instructions, load_preferences, load_prompts, prompt_key
-from align.errors import ConfigError, DataError
+from align.messages.errors import ConfigError, DataError
 from tests.align.data.written import (
     BAD,
     GOOD,

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from align.data import load_instructions, load_preferences
-from align.errors import DataError
+from align.messages.errors import DataError
 from tests.align.data.written import (
     BAD,
     GOOD,

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from align.data import chat
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from tests.tiny_tokenizers import LAYOUTS, backend
 
 CHATML = (

@@ -13,7 +13,7 @@ import pytest
 from align.config import DataSource
 from align.data import packed
 from align.data.load import load_prompts
-from align.errors import DataError
+from align.messages.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from align.data import chat
 from align.data.rendering import DIRECTIVES, TEMPLATE_DATE
 from align.data.rows import Preference, Prompt
-from align.errors import ConfigError, DataError
+from align.messages.errors import ConfigError, DataError
 from tests import tiny
 
 GEMMA = (

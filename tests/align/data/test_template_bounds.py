@@ -13,7 +13,7 @@ import pytest
 
 from align.config.trainer_fields import TrainerFieldError, check_trainer
 from align.data import chat, limits, rendering
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from tests import tiny
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ import pytest
 from align.config.sources import TEMPLATES
 from align.data import chat
 from align.data.templates import control_ids, ending_at_stop, give_template
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from tests import tiny
 from tests.tiny_tokenizers import KINDS, LAYOUTS
 from tests.tiny_tokenizers import tokenizer as of_kind

@@ -10,8 +10,8 @@ import pytest
 from align.config.recipe import load_recipe
 from align.config.sources import DataSource
 from align.data.load import load_preferences
-from align.errors import UserError
 from align.messages import say
+from align.messages.errors import UserError
 from align.report.frontier import words
 from align.report.render import render
 from align.report.terminal import table

@@ -10,8 +10,8 @@ import pytest
 from align.config import DataSource
 from align.config.recipe import load_recipe
 from align.data.load import load_instructions
-from align.errors import ConfigError, DataError
 from align.messages import json_text, one_line, tell, visible
+from align.messages.errors import ConfigError, DataError
 from align.messages.visible import SHOWN_CHARACTERS
 from align.runs.command import exit_code_of
 from align.runs.tracking import Tracker

@@ -8,7 +8,7 @@ from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from align.config import LoraSection
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models import load as models
 from align.models.adapters import base_of, check_targets, merged
 from tests import architectures, tiny, tiny_roles

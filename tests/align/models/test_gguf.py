@@ -11,7 +11,7 @@ import torch
 
 from align.config import LoraSection, ModelSource
 from align.data import chat
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models import load as models
 from align.models import publish
 from align.sampling.self_check import read_positions

@@ -12,8 +12,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from align.config import LoraSection
-from align.errors import ConfigError
 from align.maths.losses import bradley_terry_loss
+from align.messages.errors import ConfigError
 from align.models import load as models
 from align.models import publish
 from align.runs.artifacts import RETRYABLE

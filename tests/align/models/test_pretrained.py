@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models import load as models
 from tests import tiny
 

@@ -9,7 +9,7 @@ import torch
 from peft import get_peft_model
 
 from align.config import Recipe
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models import load, quantized
 from tests import tiny, tiny_roles
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers.integrations import hub_kernels
 
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from align.sampling.self_check import read_positions
 from tests import tiny

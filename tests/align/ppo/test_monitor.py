@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from align.data import EncodedPrompt
-from align.errors import DivergedError
+from align.messages.errors import DivergedError
 from align.ppo import train as ppo
 from align.ppo.monitor import CALM, Monitor
 from align.ppo.probe import GoldProbe

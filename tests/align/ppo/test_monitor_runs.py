@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from align.data import EncodedPrompt
-from align.errors import DivergedError
 from align.maths.logprobs import entropy
+from align.messages.errors import DivergedError
 from align.ppo import train as ppo
 from align.ppo.monitor import Monitor
 from align.sampling.sampler import ModelSampler

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from align.config import PPOConfig
-from align.errors import DivergedError
 from align.maths.advantages import explained_variance
 from align.maths.timeline import Rollout
+from align.messages.errors import DivergedError
 from align.ppo import train as ppo
 from align.ppo.optimiser import Optimisers
 from align.ppo.train import update

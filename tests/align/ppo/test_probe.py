@@ -7,7 +7,7 @@ import json
 import pytest
 
 from align.data import EncodedPrompt, Prompt
-from align.errors import DataError
+from align.messages.errors import DataError
 from align.ppo import train as ppo
 from align.ppo.monitor import Monitor
 from align.ppo.probe import GoldProbe, hold_back

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from align.config import Recipe
-from align.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
+from align.messages.errors import ConfigError, CorruptArtifactError, RetryableError, UserError
 from align.runs import artifacts
 from align.runs.artifacts import (
     publish,

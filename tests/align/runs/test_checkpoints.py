@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.errors import RetryableError
+from align.messages.errors import RetryableError
 from align.runs.checkpoints import Checkpoints, Saved, forget
 from align.runs.signals import Stop, Stopped
 from tests.align.runs.faulty_reads import FaultyReads

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from align.errors import DivergedError
+from align.messages.errors import DivergedError
 from align.runs import artifacts
 from align.runs.artifacts import publish, read_artifact, workspace
 from align.runs.checkpoints import Checkpoints, Saved

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.errors import RetryableError
+from align.messages.errors import RetryableError
 from align.runs import hashing, signals
 from align.runs.artifacts import read_artifact
 from align.runs.checkpoints import Checkpoints, Saved

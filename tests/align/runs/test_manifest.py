@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from align.errors import ConfigError, CorruptArtifactError
+from align.messages.errors import ConfigError, CorruptArtifactError
 from align.runs.manifest import (
     MANIFEST,
     Manifest,

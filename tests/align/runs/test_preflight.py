@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from align.config.recipe import load_recipe
-from align.errors import ConfigError, DataError
+from align.messages.errors import ConfigError, DataError
 from align.runs.preflight import check_sources
 from tests.align.runs import chain
 

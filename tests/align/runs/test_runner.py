@@ -198,11 +198,15 @@ def test_a_folder_that_no_stage_made_is_put_aside_not_overwritten(run):
 
 FAULTS = [
     (
-        "from align.errors import DivergedError; raise DivergedError('loss=nan')",
+        "from align.messages.errors import DivergedError; raise DivergedError('loss=nan')",
         4,
         "error: loss=nan",
     ),
-    ("from align.errors import DataError; raise DataError('a:1: x\\nb:2: y')", 3, "error: a:1: x"),
+    (
+        "from align.messages.errors import DataError; raise DataError('a:1: x\\nb:2: y')",
+        3,
+        "error: a:1: x",
+    ),
     ("raise OSError(28, 'No space left on device')", 75, "error: [Errno 28] No space left"),
     ("import os; os.kill(os.getpid(), 15)", 143, "stopped by SIGTERM; nothing half-done"),
     ("import os; os.kill(os.getpid(), 2)", 130, "stopped by SIGINT; nothing half-done"),

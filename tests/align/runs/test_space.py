@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from align.config.recipe import load_recipe
-from align.errors import RetryableError
+from align.messages.errors import RetryableError
 from align.runs import inputs, space
 from align.runs.space import Room, needed
 from stages import evaluate, sft

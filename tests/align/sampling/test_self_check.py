@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache
 
 from align.config import Recipe
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models.load import load_tokenizer
 from align.sampling.self_check import BOUND, check_fit, check_sampler, positions, sampler_gap
 from tests import architectures, tiny

@@ -11,7 +11,7 @@ import torch
 from peft import get_peft_model
 
 from align.data import EncodedPrompt
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models.adapters import merged, plain_weights
 from align.ppo import train as ppo
 from align.ppo.samplers import sampler_for

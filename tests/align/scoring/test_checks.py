@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from align.config import DataSource
-from align.errors import DataError
+from align.messages.errors import DataError
 from align.scoring import patterns
 from align.scoring.checks import load_checked_prompts, require_usable
 from align.scoring.rules import KINDS, judge

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from align.config import PPOConfig
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.scoring.own_function import OwnFunction
 from align.scoring.reward_model import Conversation
 

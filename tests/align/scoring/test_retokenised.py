@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from align.data import EncodedPrompt, Prompt, chat
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.ppo import train as ppo
 from align.ppo.roles import SeparateRoles, SharedRoles
 from align.sampling.sampler import Sample, collate_prompts

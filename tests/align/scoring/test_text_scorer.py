@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from align.data import chat
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.scoring.text_scorer import SCORE_AT, STOP, TextScorer, reading_limit
 from tests import tiny, tiny_scorers
 

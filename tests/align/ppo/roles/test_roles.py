@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from align.errors import ConfigError
+from align.messages.errors import ConfigError
 from align.models import load as models
 from align.models import publish
 from align.models.forward import policy_forward

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 import torch
 
-from align.errors import DivergedError
+from align.messages.errors import DivergedError
 from align.ppo import train as ppo
 from align.ppo.roles import SharedRoles
 from tests import tiny, tiny_roles
