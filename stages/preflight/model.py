@@ -35,13 +35,16 @@ def check_tokenizer(
         sft: folder of the SFT policy where that stage need not run; None: SFT comes first.
     """
     models.find_device(recipe.model.device)
+    every = [row for its in rows.values() for row in its]
     if sft is not None:
         tokenizer = models.load_tokenizer(sft)
+        chat.check_rows(tokenizer, every)
     else:
         model = recipe.model
         tokenizer = models.load_tokenizer(
             model.path, revision=model.revision, chat_template=model.chat_template
         )
+        chat.check_rows(tokenizer, every)
         prompts = {name: [row.messages for row in rows.get(name, ())] for name in PROMPTED}
         check_fit(
             tokenizer,
@@ -49,7 +52,6 @@ def check_tokenizer(
             stages,
             prompts={name: all_ for name, all_ in prompts.items() if all_},
         )
-    chat.check_rows(tokenizer, [row for its in rows.values() for row in its])
     return tokenizer
 
 
