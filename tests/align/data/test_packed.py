@@ -84,7 +84,9 @@ def test_a_cell_of_gigabytes_is_refused(tmp_path):
         load_prompts(DataSource(path=str(file)))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"not gzip", gzip.compress(b"{}", mtime=0)[:-6]])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x1f\x8b", b"not gzip", gzip.compress(b"{}", mtime=0)[:-6]]
+)
 def test_a_torn_file_is_one_line(tmp_path, content):
     file = tmp_path / "torn.jsonl.gz"
     file.write_bytes(content)
