@@ -99,6 +99,18 @@ def test_forty_english_instructions_train_sft_and_give_the_prompts(folder, capsy
     assert (recipe.sft.lora, recipe.model.device) == (None, "cpu")
 
 
+@pytest.mark.parametrize(
+    "file, option, layout",
+    [("도서관.jsonl", "--preferences", "preference"), ("library.csv", "--instructions", "prompt")],
+)
+def test_a_librarians_forty_rows_make_a_recipe(folder, capsys, file, option, layout):
+    (folder / file).write_bytes((Path(__file__).parent / "own" / file).read_bytes())
+    assert main(["new", "내 도서관", option, file]) == 2  # a space is no name of a run
+    assert main(["new", "도서관", option, file]) == 0
+    assert f"{file}: 40 rows, {layout}" in capsys.readouterr().out
+    assert load_recipe(Path("도서관.yaml")).name == "도서관"
+
+
 def test_instructions_that_ask_what_is_held_out_of_the_pairs_are_held_out_too(folder):
     pairs = write_jsonl(folder / "pairs.jsonl", KOREAN)
     rows = [{"prompt": row["prompt"], "response": row["chosen"]} for row in KOREAN]
