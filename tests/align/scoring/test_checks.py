@@ -181,7 +181,7 @@ def test_a_number_of_thousands_of_digits_is_no_answer():
 
 
 def test_the_pipeline_reads_checks_before_it_trains():
-    from stages.pipeline import LOADERS
+    from stages.preflight.rows import LOADERS
 
     for name in ("prompts", "evaluation"):
         assert LOADERS[name] is load_checked_prompts
