@@ -7,7 +7,6 @@ which is the one that Python's signals reach; the bound of memory holds on Linux
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import resource
@@ -26,7 +25,7 @@ Result = TypeVar("Result")
 MEMORY = 1 << 30
 """Bytes that may be asked for on top of what the process has."""
 _LAST_RESORT = 4
-"""Ticks without an answer until the kernel ends the process: what computes in C hears no signal."""
+"""Times the seconds that something may take, until the kernel ends the process."""
 
 
 class OutOfTimeError(Exception):
@@ -53,77 +52,31 @@ def cpu_limit(seconds: float) -> Iterator[None]:
 
 
 class Watch:
-    """Runs one short thing after the other, each for `seconds` of computing and MEMORY at most.
-
-    A timer for each would cost more than many of them take. One timer ticks as long as things are
-    run: what is there at two ticks has taken too long, and where no tick is heard at all the kernel
-    ends the process.
-    """
+    """Runs one short thing after the other, each for `seconds` of computing and MEMORY at most."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._count = 0
-        self._running = self._seen = 0
-        self._armed = False
-        self._bound = 0
-        os.register_at_fork(after_in_child=self._forget)  # a child has no timer of its parent's
-        atexit.register(self._disarm)  # an interpreter that ends takes the handler away first
+        self.seconds, self._listens = seconds, False
 
     def run(self, action: Callable[[], Result]) -> Result:
         """Return what the action returns.
 
         Raises:
-            OutOfTimeError: it took longer than `seconds`, at most twice as long.
+            OutOfTimeError: it took longer than `seconds`.
             MemoryError: it asked for more than MEMORY.
         """
         if not _on_main_thread():
             return action()
-        self._count += 1
-        self._running = self._count
-        if not self._armed:
-            self._arm()
-        try:
-            return self._in_memory(action)
-        except MemoryError:  # the process may have grown since it was looked at
-            self._bound = _size() + MEMORY
-            return self._in_memory(action)
-        finally:
-            self._running = 0
-
-    def _in_memory(self, action: Callable[[], Result]) -> Result:
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        if sys.platform != "linux" or soft != resource.RLIM_INFINITY:
-            return action()
-        resource.setrlimit(resource.RLIMIT_AS, (self._bound, hard))
-        try:
-            return action()
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-    def _arm(self) -> None:
-        self._armed, self._seen, self._bound = True, 0, _size() + MEMORY
-        signal.signal(signal.SIGVTALRM, self._tick)
+        if not self._listens:  # once: it costs more than the timers
+            signal.signal(signal.SIGVTALRM, _raise)
+            self._listens = True
+        # What computes in C hears no signal; the kernel ends the process then.
         signal.setitimer(signal.ITIMER_PROF, _LAST_RESORT * self.seconds)
-        signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds, self.seconds)
-
-    def _tick(self, _number: int, _frame: FrameType | None) -> None:
-        if self._running and self._running == self._seen:
-            self._disarm()
-            raise OutOfTimeError
-        if not self._running and self._seen == self._count:
-            self._disarm()
-            return
-        self._seen = self._running or self._count
-        self._bound = _size() + MEMORY
-        signal.setitimer(signal.ITIMER_PROF, _LAST_RESORT * self.seconds)
-
-    def _disarm(self) -> None:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._armed, self._running = False, 0
+        signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds)
+        try:
+            return _in_memory(action)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)  # first: the other one may raise here yet
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 def in_child(action: Callable[[], str], *, seconds: float) -> str | None:
@@ -173,13 +126,23 @@ def _listen(reading: int, *, until: float) -> str | None:
     return None
 
 
+def _in_memory(action: Callable[[], Result]) -> Result:
+    """Bound anew each time: what asks for memory in C may end a process that has grown since."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if sys.platform != "linux" or soft != resource.RLIM_INFINITY:
+        return action()
+    resource.setrlimit(resource.RLIMIT_AS, (_size() + MEMORY, hard))
+    try:
+        return action()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def _on_main_thread() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
 
 def _size() -> int:
     """Bytes of address space that the process has."""
-    if sys.platform != "linux":
-        return 0
-    pages = int(Path("/proc/self/statm").read_bytes().split(b" ", 1)[0])
-    return pages * resource.getpagesize()
+    with Path("/proc/self/statm").open("rb", buffering=0) as statm:
+        return int(statm.read(64).split(b" ", 1)[0]) * resource.getpagesize()
