@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from align.messages import one_line, say, tell
 from align.messages.columns import pad, width
@@ -24,15 +23,10 @@ def show_answers(evaluation: Path) -> None:
     tell(say("answers without sampling to {count} of the prompts:", count=min(SHOWN, len(rows))))
     for line in rows[:: max(1, len(rows) // SHOWN)][:SHOWN]:
         row = json.loads(line)
-        tell(f"  {one_line(_asked(row['prompt']))}")
+        tell(f"  {one_line(str(row['prompt'][-1]['content']))}")
         labels = {policy: name(policy) for policy in row["responses"]}
         columns = max(map(width, labels.values()))
         for policy, label in labels.items():
             text = row["responses"][policy]["greedy"]["text"]
             shown = one_line(text.strip()) or say("(nothing)")
-            tell(f"    {pad(label, columns, right=False)}  {shown}")
-
-
-def _asked(prompt: list[dict[str, Any]]) -> str:
-    """The last thing that a person said."""
-    return str(next(message["content"] for message in reversed(prompt)))
+            tell(f"    {pad(label, columns)}  {shown}")

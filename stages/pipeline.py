@@ -25,7 +25,7 @@ from align.messages import Window, clock, say, tell
 from align.runs.command import Command, command_line, exit_code_of, read_command
 from align.runs.contract import Stage
 from align.runs.freshness import State, examine, find_parent
-from align.runs.hashing import HashCache
+from align.runs.hashing import HASHES, HashCache
 from align.runs.preflight import check_sources
 from align.runs.run_dir import forget_untouched, lock
 from align.runs.runner import check, make
@@ -88,15 +88,16 @@ def preload(names: Iterable[str]) -> None:
 
 def to_run(first: Stage, command: Command) -> list[Stage]:
     """The stages that this call will run: the first that must, and what rests on such a one."""
-    cache = HashCache(command.run_dir / ".hashes.json")
+    cache = HashCache(command.run_dir / HASHES)
     stages, found = needed(command.recipe), {first.name}
     for stage in stages[stages.index(first) + 1 :]:
         if (
             command.force
             or found.intersection(stage.parent_names(command.recipe))
-            or (examine(stage, command.recipe, command.run_dir, cache).reasons)
+            or examine(stage, command.recipe, command.run_dir, cache).reasons
         ):
             found.add(stage.name)
+    cache.save()
     return [stage for stage in stages if stage.name in found]
 
 
@@ -109,8 +110,8 @@ def preflight(first: Stage, command: Command) -> int:
         return 0
     sft_model = None
     if sft.STAGE.name not in names:
-        found = find_parent(sft.STAGE.name, command.recipe, command.run_dir, HashCache())
-        sft_model = found.model
+        cache = HashCache(command.run_dir / HASHES)
+        sft_model = find_parent(sft.STAGE.name, command.recipe, command.run_dir, cache).model
 
     def planned() -> int:
         from stages.preflight.plan import examine as plan

@@ -93,7 +93,7 @@ class RewardSource(ModelSource):
     @model_validator(mode="after")
     def _a_function_is_told_by_its_file(self) -> Self:
         if self.is_function and self.revision is not None:
-            raise ValueError("revision: a Python file has none; leave it out")
+            raise ValueError(say("revision: a Python file has none; leave it out"))
         if self.is_function and self.is_file:
             self._require_score()
         return self
@@ -104,11 +104,22 @@ class RewardSource(ModelSource):
             tree = ast.parse(Path(self.path).read_bytes(), self.path)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
-            raise ValueError(f"{self.path}:{line}: {error.args[0]}; correct it") from None
+            raise ValueError(
+                say(
+                    "{path}:{line}: {reason}; correct it",
+                    path=self.path,
+                    line=line,
+                    reason=error.args[0],
+                )
+            ) from None
         if not any(isinstance(n, ast.FunctionDef) and n.name == FUNCTION for n in tree.body):
             raise ValueError(
-                f"{self.path}: has no function `{FUNCTION}`; write "
-                f"`def {FUNCTION}(conversations)`, which returns a number for each"
+                say(
+                    "{path}: has no function `{function}`; write `def {function}(conversations)`, "
+                    "which returns a number for each",
+                    path=self.path,
+                    function=FUNCTION,
+                )
             )
 
 

@@ -140,7 +140,7 @@ def _unknown_losses(stage: str, value: Any) -> list[str]:
     """The names of losses that TRL's trainer does not compute."""
     if stage not in ("dpo", "kto"):  # the others name their losses in other ways
         return []
-    names = [value] if isinstance(value, str) else value
+    names = value if isinstance(value, list) else [value]
     return [str(name) for name in names if name not in loss_types(stage)]
 
 

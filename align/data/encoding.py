@@ -76,17 +76,19 @@ def _looks_closer(tokenizer: PreTrainedTokenizerBase, vocabulary: Hashable, temp
     A normaliser may write `＜/s＞` or `</S>` as `</s>`; an added token that is looked for in what
     it wrote is found then, and so is a piece of the vocabulary.
     """
+    backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    if backend.normalizer is None:
+        return False
     names = _control_ids(tokenizer, vocabulary, template)
-    state = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
-    pieces = state["model"]["vocab"]
-    known = {piece if isinstance(piece, str) else piece[0] for piece in pieces}
-    found = _after_normalising(state, names) or not known.isdisjoint(names)
-    return state["normalizer"] is not None and found
+    return _after_normalising(tokenizer, names) or any(
+        backend.model.token_to_id(name) is not None for name in names
+    )
 
 
-def _after_normalising(state: dict[str, Any], names: Container[str]) -> bool:
+def _after_normalising(tokenizer: PreTrainedTokenizerBase, names: Container[str]) -> bool:
     """Whether any of these added tokens is looked for in the normalised text."""
-    return any(added["normalized"] and added["content"] in names for added in state["added_tokens"])
+    added = tokenizer.added_tokens_decoder.values()
+    return any(each.normalized and each.content in names for each in added)
 
 
 def _as_written(tokenizer: PreTrainedTokenizerBase, text: str, ids: Ids) -> bool:
@@ -125,9 +127,9 @@ def _marks(
     BERT's drops WRITTEN, and `5` would be what is left of a name; letters that nobody writes stay.
     """
     backend: Any = tokenizer.backend_tokenizer
-    names, state = _control_ids(tokenizer, vocabulary, template), json.loads(backend.to_str())
+    names = _control_ids(tokenizer, vocabulary, template)
     marks, normalise = (WRITTEN, *HIEROGLYPHS), backend.normalizer
-    if normalise is None or not _after_normalising(state, names):
+    if normalise is None or not _after_normalising(tokenizer, names):
         return marks
     left = len(normalise.normalize_str("7"))
     kept = tuple(m for m in marks if len(normalise.normalize_str(f"{m}7{m}")) > left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.config import DataSource, EvaluateConfig
-from align.data import Prompt, load_prompts
+from align.data import Prompt
 from align.data.chat import decode, prompt_ids, stop_id
 from align.data.rows import Message
 from align.evaluation.best_of_n import kl_bound, picks
@@ -20,7 +20,7 @@ from align.evaluation.summary import Scored
 from align.messages import counted, say, tell
 from align.messages.errors import DataError
 from align.sampling.sampler import Sample
-from align.scoring.checks import check_checks
+from align.scoring.checks import load_checked_prompts
 from align.scoring.reward_model import Conversation, RewardModel
 from align.scoring.rules import judge
 
@@ -129,16 +129,10 @@ class EvaluationSet:
     config: EvaluateConfig
     seed: int
 
-    def generate(
-        self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
-    ) -> Generations:
-        """Let a policy answer, and measure how far it is from the reference."""
-        return self.judged(self.answers(policy, reference, stop_ids=stop_ids))
-
     def answers(
         self, policy: PreTrainedModel, reference: PreTrainedModel, *, stop_ids: Sequence[int]
     ) -> dict[str, Any]:
-        """What needs the policy, as JSON that can be kept: answers, and nats along sampled ones."""
+        """A policy's answers, and how far it is from the reference, as JSON that can be kept."""
         config = self.config
         settings = self._settings(stop_ids)
         sampled, greedy = (
@@ -161,12 +155,8 @@ class EvaluationSet:
         sampled.kl = answers["kl"]
         return Generations(sampled, greedy)
 
-    def draw(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Responses:
-        """The answers that best-of-n picks from: n for each sample."""
-        return self.responses(self.drawn(policy, stop_ids=stop_ids))
-
     def drawn(self, policy: PreTrainedModel, *, stop_ids: Sequence[int]) -> Written:
-        """The same as JSON that can be kept."""
+        """The answers that best-of-n picks from, n for each sample, as JSON that can be kept."""
         count = self.config.samples_per_prompt * self.config.best_of_n
         settings = self._settings(stop_ids)
         temperature = self.config.temperature
@@ -183,9 +173,7 @@ class EvaluationSet:
 
     def responses(self, answers: Written) -> Responses:
         """Written answers with their texts and the opinion of the rule judge."""
-        return self._judged([[Sample(ids, done, []) for ids, done in its] for its in answers])
-
-    def _judged(self, samples: Answers) -> Responses:
+        samples = [[Sample(ids, done, []) for ids, done in its] for its in answers]
         texts = [[decode(self.tokenizer, s.content) for s in its] for its in samples]
         gold = None
         if any(prompt.checks for prompt in self.prompts):
@@ -195,21 +183,18 @@ class EvaluationSet:
             ]
         return Responses(samples, texts, gold)
 
-    def reward(self, given: Iterable[Responses], reward_model: RewardModel) -> None:
-        """Add the rewards; an answer that was cut is scored where it was cut."""
-        for responses in given:
-            responses.reward = self.rewards(responses, reward_model)
-
     def rewards(self, responses: Responses, reward_model: RewardModel) -> list[list[float]]:
-        conversations = list(self._conversations(responses.samples))
+        """The reward of each answer, [p][s]; one that was cut is scored where it was cut."""
+        conversations = list(self._conversations(responses))
         flat = iter(reward_model.score(conversations, batch_size=self.config.batch_size))
         return [[next(flat) for _ in its] for its in responses.samples]
 
-    def _conversations(self, samples: Answers) -> Iterator[Conversation]:
+    def _conversations(self, given: Responses) -> Iterator[Conversation]:
         stop = stop_id(self.tokenizer)  # the one that the reward model was trained at
-        for prompt, ids, its in zip(self.prompts, self.ids, samples, strict=True):
-            for sample in its:
-                text = decode(self.tokenizer, sample.content)
+        for prompt, ids, its, texts in zip(
+            self.prompts, self.ids, given.samples, given.texts, strict=True
+        ):
+            for sample, text in zip(its, texts, strict=True):
                 messages = [*prompt.messages, {"role": "assistant", "content": text}]
                 end = [stop] if sample.finished else []
                 yield Conversation(ids + sample.content + end, messages)
@@ -243,9 +228,7 @@ def read_evaluation_set(
 
     With fewer `max_prompts` than rows the prompts are drawn by the seed and kept in their order.
     """
-    prompts = load_prompts(source, warn=warn)
-    for prompt in prompts:
-        check_checks(prompt)
+    prompts = load_checked_prompts(source, warn=warn)
     if config.max_prompts is not None and config.max_prompts < len(prompts):
         drawn = random.Random(seed).sample(range(len(prompts)), config.max_prompts)
         prompts = [prompts[row] for row in sorted(drawn)]

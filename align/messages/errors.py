@@ -54,8 +54,13 @@ class CorruptArtifactError(UserError):
     exit_code = 5
 
 
-class UnlistedFileError(CorruptArtifactError):
-    """A file lies in a published folder that was not published there (exit 5)."""
+class UnlistedFileError(UserError):
+    """A file lies in a published folder that was not published there (exit 5).
+
+    The artifact is whole, and is not thrown away for what lies beside it.
+    """
+
+    exit_code = 5
 
 
 class RetryableError(UserError):

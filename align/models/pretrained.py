@@ -80,7 +80,8 @@ def refuse_unread(path: Path_, info: Mapping[str, Any], *, new: str = "") -> Non
     lacking = {name for name in info["missing_keys"] if not name.startswith(f"{new}.")}
     names = sorted(lacking | {name for name, *_ in info["mismatched_keys"]})
     if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+        shown = ", ".join(names[:3])
+        shown += say(" and {more} more", more=len(names) - 3) if names[3:] else ""
         raise ConfigError(
             "{path!r} has no weights of the right shape for {shown}; give a folder "
             "whose weights belong to its config.json",
@@ -95,8 +96,10 @@ def naming(path: Path_, revision: str | None) -> Iterator[None]:
     try:
         with quiet():
             yield
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, ValueError, *BROKEN, *UNFIT) as error:
-        at = f" at revision {revision}" if revision else ""
+        at = say(" at revision {revision}", revision=revision) if revision else ""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = f"{type(error).__name__}: {reason}" if isinstance(error, UNFIT) else reason
         raise ConfigError(

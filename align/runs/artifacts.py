@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from align.messages import say
 from align.messages.errors import (
     ConfigError,
     CorruptArtifactError,
@@ -38,7 +39,6 @@ from align.runs.manifest import (
 )
 
 WORK, OLD = ".tmp-", ".old-"
-DYING_SECONDS = 5.0
 RETRYABLE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
@@ -111,7 +111,7 @@ def safetensors_faults() -> Iterator[None]:
 def workspace(target: Path) -> Iterator[Path]:
     """Yield a fresh private folder beside `target`, removed afterwards unless it was published."""
     _refuse_link(target)
-    with retryable(f"{target.parent}: cannot be written"):
+    with retryable(say("{path}: cannot be written", path=target.parent)):
         work = Path(tempfile.mkdtemp(prefix=f"{WORK}{target.name}-", dir=target.parent))
     try:
         yield work
@@ -130,7 +130,7 @@ def publish(work: Path, target: Path, manifest: Manifest, *, step: int | None = 
     """
     _refuse_link(target)
     check_files(work, what=manifest.stage, step=step)
-    with retryable(f"{target}: cannot be published"):
+    with retryable(say("{path}: cannot be published", path=target)):
         manifest = manifest.model_copy(update={"files": _seal(work)})
         (work / MANIFEST).write_text(dump_manifest(manifest), encoding="utf-8")
         _sync(work / MANIFEST)
@@ -203,8 +203,6 @@ def read_artifact(path: Path, cache: HashCache | None = None) -> Artifact:
     cache = cache or HashCache()
     try:
         return _verified(path, cache, again=False)
-    except UnlistedFileError:
-        raise
     except CorruptArtifactError:
         return _verified(path, cache, again=True)
 
@@ -260,7 +258,7 @@ def quarantine(path: Path, reason: str, *, shelf: Path | None = None) -> Path:
         shelf: the folder for what is damaged; `quarantine` beside the artifact if not given.
     """
     shelf = shelf or path.parent / "quarantine"
-    with retryable(f"{shelf}: cannot be written"):
+    with retryable(say("{path}: cannot be written", path=shelf)):
         shelf.mkdir(exist_ok=True)
         taken = {place.name for place in shelf.iterdir()}
         name = next(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align.messages import doing, say, tell
-from align.messages.errors import CorruptArtifactError, DivergedError
+from align.messages.errors import CorruptArtifactError, DivergedError, UnlistedFileError
 from align.runs.artifacts import (
     WORK,
     exists,
@@ -87,7 +87,7 @@ class Checkpoints:
         self._computer, self._earlier = computer, list[str]()
         self._say = lambda line: report(f"{stage:<9}{line}")
         self._folder = checkpoint_folder(run_dir, stage)
-        with retryable(f"{self._folder}: cannot be made"):
+        with retryable(say("{path}: cannot be made", path=self._folder)):
             self._folder.mkdir(parents=True, exist_ok=True)
             recover(self._folder)
             self.attempt = self._take_up()
@@ -157,7 +157,8 @@ class Checkpoints:
     @property
     def computers(self) -> list[str]:
         """What the stage has been computed on, in turn, this computer last."""
-        return [*(name for name in self._earlier if name != self._computer()), self._computer()]
+        now = self._computer()
+        return [*(name for name in self._earlier if name != now), now]
 
     def _compare(self, manifest: Manifest) -> None:
         """Say where the last bits may be others than those of a stage that nobody broke off."""
@@ -179,7 +180,7 @@ class Checkpoints:
         try:
             manifest = read_artifact(path).manifest
             check_files(path, what=path.name, step=step)
-        except (CorruptArtifactError, DivergedError) as error:
+        except (CorruptArtifactError, UnlistedFileError, DivergedError) as error:
             place = quarantine(path, str(error), shelf=self._run_dir / "quarantine")
             self._say(say("{error}; moved to {place}", error=error, place=place))
             return None
@@ -238,7 +239,7 @@ class Checkpoints:
         curve: Path | None = None,
     ) -> None:
         with doing(say("saving a checkpoint")), workspace(target) as work:
-            with retryable(f"{target}: cannot be written"):
+            with retryable(say("{path}: cannot be written", path=target)):
                 _write_tensors(saved.tensors, work / TENSORS)
                 (work / VALUES).write_text(json.dumps(saved.values), encoding="utf-8")
                 if curve is not None:

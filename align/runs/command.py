@@ -111,7 +111,7 @@ def exit_code_of(action: Callable[[], int]) -> int:
 
 
 def _tell(error: UserError) -> int:
-    for line in say(error.sentence, **error.values).split("\n"):
+    for line in error.told().split("\n"):
         tell(say("error: {line}", line=line), error=True)
     return error.exit_code
 

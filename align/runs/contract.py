@@ -85,6 +85,15 @@ class Stage:
     """Single settings of other sections that the stage reads too, as `ppo.temperature`."""
 
     @property
+    def sections(self) -> set[str]:
+        """Sections of the recipe that it reads, if only a setting of one."""
+        return {key.partition(".")[0] for key in (self.section, *self.borrowed) if key}
+
+    def all_models(self, recipe: Recipe) -> dict[str, ModelSource]:
+        """The recipe's model and the external ones, by their key."""
+        return {"model": recipe.model, **self.models(recipe)}
+
+    @property
     def module(self) -> str:
         """Dotted name of the file that defines `run`, also when that file is being run."""
         name = self.run.__module__

@@ -33,7 +33,7 @@ def write_dependencies(
     local = [Path(s.path) for s in sources if s.revision is None]
     files = [recipe_path, *local, *(ROOT / name for name in stage_code(stage, recipe, cache))]
     files += filter(None, [recipe.model.template_file])
-    models = (recipe.model, *stage.models(recipe).values())
+    models = stage.all_models(recipe).values()
     files += [model.witness for model in models if model.revision is None]
     target = _escape(manifest)
     names = list(dict.fromkeys(_escape(path) for path in files))
@@ -51,8 +51,7 @@ def write_dependencies(
     text = "\n".join(lines)
     place = run_dir / ".deps" / f"{stage.name}.mk"
     place.parent.mkdir(exist_ok=True)
-    if not place.is_file() or place.read_text(encoding="utf-8") != text:
-        place.write_text(text, encoding="utf-8")
+    _write_if_other(place, text)
     models_files = [p for m in models if m.revision is None for p in _files_of(Path(m.path))]
     _note_stamps(place.with_suffix(".json"), [*files, *models_files])
     os.utime(manifest)
@@ -77,7 +76,10 @@ def changed_unseen(run_dir: Path, stage: str) -> bool:
 
 def _note_stamps(place: Path, files: Iterable[Path]) -> None:
     stamps = {os.path.relpath(file): _stamp(file) for file in files}
-    text = json.dumps({"versions": library_versions(), "files": stamps})
+    _write_if_other(place, json.dumps({"versions": library_versions(), "files": stamps}))
+
+
+def _write_if_other(place: Path, text: str) -> None:
     if not place.is_file() or place.read_text(encoding="utf-8") != text:
         place.write_text(text, encoding="utf-8")
 

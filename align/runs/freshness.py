@@ -16,7 +16,6 @@ from align.messages.errors import (
     ConfigError,
     CorruptArtifactError,
     RetryableError,
-    UnlistedFileError,
 )
 from align.runs.artifacts import Artifact, exists, quarantine, read_artifact
 from align.runs.contract import Stage
@@ -58,8 +57,6 @@ def examine(
         return State(inputs, parents, (say("first run"),), None)
     try:
         artifact = read_artifact(target, cache)
-    except UnlistedFileError:  # a whole artifact is not thrown away for a file beside it
-        raise
     except CorruptArtifactError as error:
         place = quarantine(target, str(error))
         return State(
@@ -100,11 +97,13 @@ class Reading:
     def _compare(self, *, data: bool) -> None:
         parents = find_parents(self._stage, self._recipe, self._run_dir, self._cache)
         found = contents(self._stage, self._recipe, parents, self._cache)
-        if not data:
-            found = {name: hashed for name, hashed in found.items() if name[:5] != "data."}
-        known = {name: self._state.inputs.get(name) for name in found}
-        if told := changes(known, found):
-            self._refuse(", ".join(told[:3]).replace(" changed", ""))
+        told = [
+            name
+            for name, hashed in sorted(found.items())
+            if self._state.inputs.get(name) != hashed and (data or not name.startswith("data."))
+        ]
+        if told:
+            self._refuse(", ".join(told[:3]))
 
     def _refuse(self, what: str) -> None:
         raise RetryableError(
@@ -134,8 +133,6 @@ def find_parent(name: str, recipe: Recipe, run_dir: Path, cache: HashCache) -> A
         )
     try:
         artifact = read_artifact(place, cache)
-    except UnlistedFileError:
-        raise
     except CorruptArtifactError as error:
         if given:
             raise CorruptArtifactError(

@@ -53,7 +53,7 @@ def stage_inputs(
     for key in stage.borrowed:
         section, _, name = key.partition(".")
         inputs |= flatten({name: getattr(recipe, section).model_dump()[name]}, section)
-    for name, model in {"model": recipe.model, **stage.models(recipe)}.items():
+    for name, model in stage.all_models(recipe).items():
         inputs |= flatten(model.model_dump(exclude={"path"}), name)
     inputs |= machine(recipe.model)
     for name, source in stage.data(recipe).items():
@@ -74,7 +74,7 @@ def contents(
 ) -> dict[str, str]:
     """Return the hash of everything that a stage reads from disk, its own code apart."""
     found = {}
-    for name, model in {"model": recipe.model, **stage.models(recipe)}.items():
+    for name, model in stage.all_models(recipe).items():
         found[f"{name}.path"] = model_identity(name, model, cache)
     if (file := template_file(recipe)) is not None:
         found["model.chat_template"] = path_hash(file, cache)
@@ -88,9 +88,8 @@ def contents(
 
 def stage_code(stage: Stage, recipe: Recipe, cache: HashCache) -> dict[str, str]:
     """Return {file: hash} of the code that a stage imports, and of its sections of the recipe."""
-    names = {stage.section, *(key.partition(".")[0] for key in stage.borrowed)} - {None}
-    read: list[BaseModel] = [getattr(recipe, name) for name in names if name is not None]
-    read += [recipe.model, *stage.models(recipe).values()]
+    read: list[BaseModel] = [getattr(recipe, name) for name in stage.sections]
+    read += stage.all_models(recipe).values()
     read += filter(None, stage.data(recipe).values())
     sections = {cls.__module__ for section in read for cls in type(section).__mro__}
     return code_files(

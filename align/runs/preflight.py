@@ -30,7 +30,7 @@ def check_sources(stages: Sequence[Stage], recipe: Recipe, run_dir: Path) -> Non
                 local_path(name, required(stage, name, source))
             except UserError as error:
                 problems.setdefault(f"data.{name}", error)
-        for name, model in {"model": recipe.model, **stage.models(recipe)}.items():
+        for name, model in stage.all_models(recipe).items():
             try:
                 model_identity(name, model, cache)
             except UserError as error:

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from align.config import RUN_NAME, composed
+from align.messages import say
 from align.messages.errors import ConfigError, UserError
 from align.runs.artifacts import recover, retryable
+from align.runs.hashing import HASHES
 
 DYING_SECONDS = 5.0
 OURS = (".deps", "failed", "quarantine", ".checkpoints")
 """Folders that stages write into beside their artifacts."""
-NOTES = {".lock", ".hashes.json"}
+NOTES = {".lock", HASHES}
 """What every command leaves there."""
 
 
@@ -33,7 +35,7 @@ def open_run(runs_dir: Path, name: str) -> Path:
     path = runs_dir / composed(name)
     if path.is_symlink():
         raise ConfigError("{path}: is a symbolic link; give another run=NAME", path=path)
-    with retryable(f"{path}: cannot be made"):
+    with retryable(say("{path}: cannot be made", path=path)):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -42,7 +44,7 @@ def open_run(runs_dir: Path, name: str) -> Path:
 def lock(run_dir: Path) -> Iterator[None]:
     """Hold a run directory; the kernel frees it when the process ends, however it ends."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with retryable(f"{run_dir}/.lock: cannot be opened"):
+    with retryable(say("{path}: cannot be opened", path=run_dir / ".lock")):
         descriptor = os.open(run_dir / ".lock", flags, 0o644)
     try:
         _acquire(descriptor, run_dir)
@@ -92,7 +94,7 @@ def remove_run(path: Path) -> bool:
         raise ConfigError(
             "{path}: no stage ever ran here, so it is not removed; give RUN=NAME", path=path
         )
-    with lock(path), retryable(f"{path}: cannot be removed"):
+    with lock(path), retryable(say("{path}: cannot be removed", path=path)):
         shutil.rmtree(path)
     return True
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from align.config import Recipe
 from align.messages import Window, clock, doing, say, tell
@@ -129,16 +130,15 @@ def _made(stage: Stage, command: Command, state: State, window: Window) -> Artif
                 _keep_metrics(work, command.run_dir / "failed" / f"{stage.name}.{METRICS_FILE}")
                 raise
             with doing(say("publishing")):
-                manifest = _manifest(stage, command.recipe, state, result, time.monotonic() - start)
-                if checkpoints is not None:
-                    manifest = manifest.model_copy(update={"computers": checkpoints.computers})
+                seconds = time.monotonic() - start
+                manifest = _manifest(stage, command.recipe, state, result, seconds, checkpoints)
                 target, curve = command.run_dir / stage.name, curve_of(work)
                 artifact = publish(
                     work, target, manifest, step=curve[-1]["step"] if curve else None
                 )
                 forget(command.run_dir, stage.name)
                 _note_dependencies(stage, command, HashCache(command.run_dir / HASHES))
-            _tell_done(stage, artifact)
+            _tell_done(stage, artifact, curve)
     return artifact
 
 
@@ -150,31 +150,35 @@ def _reading(stage: Stage, command: Command, state: State) -> Reading:
         raise
 
 
-def _tell_done(stage: Stage, artifact: Artifact) -> None:
+def _tell_done(stage: Stage, artifact: Artifact, curve: Sequence[Mapping[str, Any]]) -> None:
     took = clock(artifact.manifest.wall_seconds)
     done = say("done in {took} → {path}", took=took, path=artifact.path)
     tell(f"{stage.name:<9}{done}")
-    if (line := standstill(stage.name, curve_of(artifact.path))) is not None:
+    if (line := standstill(stage.name, curve)) is not None:
         tell(f"{stage.name:<9}{line}")
 
 
 def _manifest(
-    stage: Stage, recipe: Recipe, state: State, result: StageResult, seconds: float
+    stage: Stage,
+    recipe: Recipe,
+    state: State,
+    result: StageResult,
+    seconds: float,
+    checkpoints: Checkpoints | None,
 ) -> Manifest:
-    keys = {"seed", "model", "data"} | ({stage.section} if stage.section else set())
-    keys |= {key.partition(".")[0] for key in stage.borrowed}
     return Manifest(
         **Handoff.model_validate(result.handoff).model_dump(),
         stage=stage.name,
         fingerprint=state.fingerprint,
         inputs=state.inputs,
-        config=recipe.model_dump(mode="json", include=keys),
+        config=recipe.model_dump(mode="json", include={"seed", "model", "data"} | stage.sections),
         parents={name: parent.manifest.fingerprint for name, parent in state.parents.items()},
         seed=recipe.seed,
         metrics=result.metrics,
         wall_seconds=round(seconds, 3),
         device=device(recipe),
         cpu=cpu_capability(),
+        computers=[] if checkpoints is None else checkpoints.computers,
         threads=recipe.model.threads,
         versions={k.removeprefix("versions."): v for k, v in library_versions().items()},
         git_revision=git_revision(ROOT),

@@ -99,6 +99,8 @@ def weight_shapes(model: Path) -> dict[str, list[int]]:
                 header = json.loads(file.read(length))
             except (ValueError, RecursionError):
                 return {}
+        if not isinstance(header, dict):
+            return {}
         shapes |= {n: entry["shape"] for n, entry in header.items() if n != "__metadata__"}
     return shapes
 
@@ -109,7 +111,7 @@ def adapter_size(shapes: dict[str, list[int]], lora: LoraSection) -> int:
     if lora.targets == "all-linear":
         chosen = [s for n, s in matrices.items() if not any(word in n for word in UNADAPTED)]
     else:
-        chosen = [s for n, s in matrices.items() if n.split(".")[-2] in lora.targets]
+        chosen = [s for n, s in matrices.items() if {*n.split(".")[-2:-1]} & {*lora.targets}]
     return sum(lora.r * sum(shape) for shape in chosen)
 
 

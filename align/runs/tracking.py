@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -36,7 +36,6 @@ class Tracker:
     Args:
         folder: where metrics.jsonl is written.
         stage: name shown in the terminal.
-        headline: metric keys shown live.
         mirror: gets what is logged; whoever made it closes it, once the artifact is published.
         window: shows how far the stage is; without one, each log is shown in `terminal`.
     """
@@ -46,7 +45,6 @@ class Tracker:
         folder: Path,
         stage: str,
         *,
-        headline: Sequence[str] = (),
         mirror: WandbMirror | None = None,
         window: Window | None = None,
         terminal: TextIO | None = None,
@@ -54,7 +52,7 @@ class Tracker:
         # Unbuffered: one line is one write, so a killed run tears at most the last line.
         self._file = (folder / METRICS_FILE).open("ab", buffering=0)
         self._mirror = mirror
-        self._window = window or Window(stage, headline, terminal)
+        self._window = window or Window(stage, terminal=terminal)
 
     def log(self, step: int, metrics: Mapping[str, float], *, total: int | None = None) -> None:
         """Record metrics of one step. Values that are not finite are written as strings."""

@@ -139,9 +139,12 @@ def _check_positions(
                 limit=limit,
                 path=recipe.model.path,
             )
-    length = recipe.sft.max_length if recipe.ppo.reward_model else recipe.reward.max_length
+    judge = "sft" if recipe.ppo.reward_model else "reward"
     answers = {}
-    if any(method.name in stages and method.data == "prompts" for method in METHODS):
+    if judge not in recipe.parents and any(  # of a given one its own max_length counts
+        method.name in stages and method.data == "prompts" for method in METHODS
+    ):
+        length = getattr(recipe, judge).max_length
         answers["ppo.max_new_tokens"] = (recipe.ppo.max_new_tokens, "prompts", length)
     if "evaluate" in stages and limit is not None:
         new = recipe.evaluate.max_new_tokens

@@ -5,7 +5,7 @@ Checks are data: each value's type is looked at, so that no answer of a model en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from align.config import DataSource
@@ -35,9 +35,11 @@ LANGUAGES = ("en", "ko")
 HEAVIEST = 1_000_000
 
 
-def load_checked_prompts(source: DataSource) -> list[Prompt]:
+def load_checked_prompts(
+    source: DataSource, *, warn: Callable[[str], None] | None = None
+) -> list[Prompt]:
     """Prompts whose checks the judge can use; a row with another one is refused by its place."""
-    rows = load_prompts(source)
+    rows = load_prompts(source, warn=warn)
     for row in rows:
         check_checks(row)
     return rows

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from align.config.sources import FUNCTION
 from align.data.rows import Message
+from align.messages import counted, say
 from align.messages.errors import ConfigError
 from align.scoring.reward_model import Conversation
 
@@ -31,7 +33,8 @@ class OwnFunction:
 
     def score(self, conversations: Sequence[Conversation], *, batch_size: int = 64) -> list[float]:
         scores: list[float] = []
-        for start in range(0, len(conversations), batch_size):
+        starts = range(0, len(conversations), batch_size)
+        for start in counted(starts, say("scoring")):
             some = conversations[start : start + batch_size]
             scores += self._checked([[dict(m) for m in each.messages] for each in some])
         return scores
@@ -63,7 +66,7 @@ def is_finite(score: Any) -> bool:
     """Whether a score is one number; those of numpy and torch count."""
     try:
         return math.isfinite(score)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -72,5 +75,6 @@ def load(path: str) -> Callable[[list[list[Message]]], Sequence[float]]:
     spec = importlib.util.spec_from_file_location("own_reward", path)
     assert spec is not None and spec.loader is not None, "a path that ends with .py has a loader"
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return getattr(module, FUNCTION)

@@ -11,6 +11,7 @@ import functools
 import re
 
 from align.data.limits import OutOfTimeError, cpu_limit
+from align.messages import say
 
 SECONDS = 0.5
 """Of computing, for one search; a pattern without a repeat inside a repeat takes under a
@@ -34,13 +35,17 @@ def found(pattern: str, text: str) -> bool:
 def fault(pattern: str) -> str | None:
     """What is wrong with a pattern, tried on short texts of its own letters; None if nothing is."""
     if len(pattern) > LONGEST:
-        return f"{len(pattern)} characters, at most {LONGEST} are read; shorten it"
+        return say(
+            "{count} characters, at most {most} are read; shorten it",
+            count=len(pattern),
+            most=LONGEST,
+        )
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError) as error:
-        return f"{error}; correct it"
+        return say("{error}; correct it", error=error)
     except RecursionError:
-        return "nested too deeply; correct it"
+        return say("nested too deeply; correct it")
     letters = dict.fromkeys([*re.sub(r"[\\^$.|?*+(){}\[\]]", "", pattern)[:20], *"a1 가"])
     for letter in letters:
         for end in ("", "!", "\x00"):
@@ -48,8 +53,11 @@ def fault(pattern: str) -> str | None:
                 with cpu_limit(SECONDS):
                     compiled.search(letter * _PROBE_LENGTH + end)
             except OutOfTimeError:
-                return (
-                    f"takes more than {SECONDS:g} s on {_PROBE_LENGTH} times {letter!r}; "
-                    "write no repeat inside a repeat"
+                return say(
+                    "takes more than {seconds:g} s on {count} times {letter!r}; write no repeat "
+                    "inside a repeat",
+                    seconds=SECONDS,
+                    count=_PROBE_LENGTH,
+                    letter=letter,
                 )
     return None

@@ -64,7 +64,7 @@ def list_runs(runs_dir: Path) -> int:
             tell("\n".join([name, *(f"    {cell}" for cell in told if cell)]))
         return 0
     for row in rows:
-        cells = (pad(cell, column, right=False) for cell, column in zip(row, columns, strict=True))
+        cells = (pad(cell, column) for cell, column in zip(row, columns, strict=True))
         tell(GAP.join(cells).rstrip())
     return 0
 

@@ -22,6 +22,8 @@ BUDGET = 0.5
 SHORT, LONG = 2, 8
 """Tokens of the answers that are timed; their difference is the time of a step of sampling."""
 SAMPLED_AT_ONCE = 64
+LOGITS = 2**28
+"""That a timed pass may hold: 1 GB in float32. The stages themselves hold fewer."""
 TRUNCATED = 1.5
 """Steps of sampling for each token of a usual answer: the longest answers of a batch end it."""
 
@@ -91,11 +93,16 @@ class Passes:
         return torch.randint(self.vocabulary, shape, generator=generator).to(self.model.device)
 
     def _timed(self, key: tuple[Any, ...], rows: int, run: Callable[[int], None]) -> float:
-        """Seconds of a pass over so many rows; over more than there is time for, by a line."""
+        """Seconds of a pass over so many rows; over more than there is time or room for, by a line.
+
+        Args:
+            key: what is timed: its kind, rows, tokens of a row, and what else it depends on.
+        """
         if key not in self.known:
             self._seconds(run, 1)  # the first pass of a kind takes longer
             one = self._seconds(run, 1)
-            some = max(1, min(rows, round(BUDGET / max(one, 1e-6))))
+            fits = LOGITS // (self.vocabulary * max(1, key[2]))
+            some = max(1, min(rows, fits, round(BUDGET / max(one, 1e-6))))
             each = max(0.0, self._seconds(run, some) - one) / (some - 1) if some > 1 else one
             self.known[key] = one + each * (rows - 1)
         return self.known[key]

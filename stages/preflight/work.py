@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from statistics import fmean
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from align.config import Recipe, TrainerSection
-from align.config.methods import METHODS
+from align.config.methods import BEST_OF_N, METHODS
 from align.data import chat
 from stages.preflight.rows import Rows
 from stages.support.by_rows import accumulated, batch_of, chosen, steps_of
@@ -98,9 +99,11 @@ def check_lengths(
             names = SCORED if stage == "reward" else (READS[stage],)
             limit, room, tokens = section.max_length, 0, "whole"
         elif READS.get(stage) == "prompts":
+            judge = "sft" if recipe.ppo.reward_model else "reward"
+            if judge in recipe.parents:
+                continue  # its own max_length counts, which its manifest has
             names, room, tokens = ("prompts",), recipe.ppo.max_new_tokens, "prompt"
-            judged = recipe.sft if recipe.ppo.reward_model else recipe.reward
-            limit = judged.max_length - room
+            limit = getattr(recipe, judge).max_length - room
         else:
             continue
         for name in names:
@@ -132,7 +135,9 @@ def work_of(
 def _trained(stage: str, section: TrainerSection, its: Lengths, parameters: int) -> Work:
     kept = [n for n, w in enumerate(its.whole) if w <= section.max_length] or [0]
     rows = round(its.rows * len(kept) / len(its.whole)) * (2 if stage == "kto" else 1)
-    tokens = [its.whole[n] if stage == "kto" else its.both[n] for n in kept]
+    tokens = round(fmean(its.whole[n] if stage == "kto" else its.both[n] for n in kept) * rows)
+    if packed := bool(section.trainer.get("packing")):
+        rows = math.ceil(tokens / section.max_length)
     given, lora = section.trainer, section.lora is not None
     found = chosen(stage, rows, given, parameters=parameters, lora=lora)
     settings = {**given, **found}
@@ -140,11 +145,13 @@ def _trained(stage: str, section: TrainerSection, its: Lengths, parameters: int)
     return Work(
         stage,
         rows,
-        round(fmean(tokens) * rows),
+        tokens,
         steps_of(rows, settings),
         min(accumulated(settings), -(-rows // at_once)),
         at_once * (2 if stage in ("reward", "dpo") else 1),
-        _width([its.whole[n] for n in kept], at_once, sorted_=_grouped(settings)),
+        section.max_length
+        if packed
+        else _width([its.whole[n] for n in kept], at_once, sorted_=_grouped(settings)),
         found,
     )
 
@@ -179,10 +186,11 @@ def _sampled(recipe: Recipe, stage: str, its: Lengths, lengths: dict[str, Length
 def _evaluated(recipe: Recipe, its: Lengths, lengths: dict[str, Lengths]) -> Work:
     config = recipe.evaluate
     prompts = min(its.rows, config.max_prompts or its.rows)
-    each = config.samples_per_prompt + 1
-    if "best_of_n" in config.policies:  # drawn from SFT for all its sizes at once
-        each += config.samples_per_prompt * (config.best_of_n - 1)
-    answers = prompts * each * len(config.policies)
+    models = [name for name in config.policies if name != BEST_OF_N]
+    each = len(models) * (config.samples_per_prompt + 1)
+    if BEST_OF_N in config.policies:  # drawn from SFT; its greedy answers are SFT's
+        each += config.samples_per_prompt * config.best_of_n
+    answers = prompts * each
     width = round(fmean(its.prompt)) + _answer(lengths, config.max_new_tokens)
     at_once = min(config.batch_size, prompts)
     tokens = round(fmean(its.prompt) * prompts)

@@ -44,6 +44,8 @@ def resumable(trainer_class: type[Any]) -> type[Any]:
 
     class ResumableTrainer(trainer_class):
         checkpoints: Checkpoints | None = None
+        latest: dict[str, float]
+        """The metrics of the last log, kept up to date by another callback."""
         saved: dict[str, Any] | None = None
         epoch_generators: dict[str, Any] | None = None
 
@@ -71,9 +73,8 @@ def resumable(trainer_class: type[Any]) -> type[Any]:
 class Resume(TrainerCallback):
     """Saves what is due, and puts back what transformers resets after it has loaded a state."""
 
-    def __init__(self, trainer: Any, curve: dict[str, float]) -> None:
-        """`curve`: the metrics of the last log, kept up to date by another callback."""
-        self.trainer, self.curve = trainer, curve
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if (saved := self.trainer.saved) is not None:
@@ -87,6 +88,7 @@ class Resume(TrainerCallback):
         trainer.epoch_generators = generators()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        self.trainer.saved = None  # all of it has been put back, and it is as large as the weights
         control.should_save = self.trainer.checkpoints.due(state.global_step, state.max_steps)
         return control
 
@@ -115,7 +117,9 @@ def train(trainer: Any, checkpoints: Checkpoints | None, latest: dict[str, float
         trainer.saved, folder = saved, Path(trainer.args.output_dir) / "resumed"
         folder.mkdir(parents=True)
         (folder / TRAINER_STATE_NAME).write_text(json.dumps(saved["trainer"]), encoding="utf-8")
-    trainer.add_callback(Resume(trainer, latest))
+        del saved
+    del found  # else it would be held until the last step
+    trainer.add_callback(Resume(trainer))
     with checkpoints.stop.deferred():  # to the end of a step
         trainer.train(resume_from_checkpoint=folder and str(folder))
 

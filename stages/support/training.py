@@ -218,12 +218,10 @@ class TrainingSetup:
             name: of the data, below `data`.
             room: tokens of an answer that is to come.
         """
-        limit = self.max_length - room
-        kept = [example for example in examples if length(example) <= limit]
-        dropped = len(examples) - len(kept)
-        lengths = list(map(length, examples))
+        limit, lengths = self.max_length - room, list(map(length, examples))
         told = refuse_long(lengths, name, limit=limit, room=room, positions=self.positions)
-        if dropped:
+        kept = [each for each, tokens in zip(examples, lengths, strict=True) if tokens <= limit]
+        if dropped := len(examples) - len(kept):
             tell(
                 say(
                     "data.{name}: dropped {dropped} rows {told}",

@@ -10,7 +10,7 @@ from align.config import EvaluateConfig
 from align.data import Prompt
 from align.data.chat import decode, prompt_ids
 from align.data.rows import Message
-from align.evaluation.evaluation_set import EvaluationSet, Responses
+from align.evaluation.evaluation_set import EvaluationSet, Responses, written
 from align.sampling.sampler import Sample
 from align.scoring.reward_model import Conversation
 from tests import tiny
@@ -34,9 +34,7 @@ def test_the_judge_reads_the_answer_without_its_stop_token() -> None:
     ids = tiny.tokenizer()("Seoul").input_ids
     assert Sample([*ids, STOP], True, []).content == ids
     assert Sample(ids, False, []).content == ids
-    judged = evaluation_set()._judged(
-        [[Sample([*ids, STOP], True, [])], [Sample([*ids, STOP], True, [])]]
-    )
+    judged = evaluation_set().responses([[([*ids, STOP], True)], [([*ids, STOP], True)]])
     assert judged.texts == [["Seoul"], ["Seoul"]]
     assert judged.gold is not None and judged.gold[0] == [1.0]
     assert judged.gold[1][0] != judged.gold[1][0]  # NaN: the second prompt has no checks
@@ -47,10 +45,9 @@ def test_the_judge_reads_the_text_that_the_reward_model_and_the_probe_read() -> 
     tokenizer, evaluated = tiny.tokenizer(), evaluation_set()
     ids = tokenizer(" Seoul ,").input_ids
     samples = [Sample([2, *ids, 3, 4], True, []), Sample([*ids, STOP, *ids], False, [])]
-    answers = [[sample] for sample in samples]
-    judged = evaluated._judged(answers)
+    judged = evaluated.responses(written([[sample] for sample in samples]))
     assert judged.texts == [["Seoul ,"], ["Seoul , Seoul ,"]]
-    read = [one.messages[-1]["content"] for one in evaluated._conversations(answers)]
+    read = [one.messages[-1]["content"] for one in evaluated._conversations(judged)]
     assert [[text] for text in read] == judged.texts
     assert read == [decode(tokenizer, sample.content) for sample in samples]
 
@@ -75,7 +72,8 @@ def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
     """At the template's own stop, where it was trained, whichever stop was sampled."""
     evaluated = evaluation_set()
     policy = tiny.llama(2)
-    generations = evaluated.generate(policy, policy, stop_ids=list(range(1, 300, 8)))
+    given = evaluated.answers(policy, policy, stop_ids=list(range(1, 300, 8)))
+    generations = evaluated.judged(given)
     scored: list[list[int]] = []
     told: list[list[dict[str, str]]] = []
 
@@ -84,7 +82,8 @@ def test_the_reward_model_reads_prompt_answer_and_stop_token() -> None:
         told.extend(one.messages for one in conversations)
         return [float(len(one.ids)) for one in conversations]
 
-    evaluated.reward(generations, By(score))
+    for responses in generations:
+        responses.reward = evaluated.rewards(responses, By(score))
     samples = [sample for its in generations.sampled.samples for sample in its]
     assert {sample.finished for sample in samples} == {True, False}
     prompts = [ids for ids in evaluated.ids for _ in range(3)]
@@ -112,7 +111,8 @@ def test_kl_is_measured_on_as_many_first_samples_as_are_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("align.evaluation.evaluation_set.KL_ANSWERS", 4)
-    given = evaluation_set().generate(tiny.llama(2), tiny.llama(3), stop_ids=[STOP])
+    evaluated = evaluation_set()
+    given = evaluated.judged(evaluated.answers(tiny.llama(2), tiny.llama(3), stop_ids=[STOP]))
     assert given.sampled.kl is not None
     assert [len(its) for its in given.sampled.kl] == [2, 2]
     assert all(nats > 0 for its in given.sampled.kl for nats in its)
@@ -121,8 +121,9 @@ def test_kl_is_measured_on_as_many_first_samples_as_are_needed(
 def test_best_of_one_hands_in_the_samples_of_sft() -> None:
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
     paper = evaluation_set(best_of_n=1)
-    given, pool = paper.generate(sft, sft, stop_ids=stops), paper.draw(sft, stop_ids=stops)
-    paper.reward([*given, pool], By(lambda shown: [float(len(one.ids)) for one in shown]))
+    given = paper.judged(paper.answers(sft, sft, stop_ids=stops))
+    pool = paper.responses(paper.drawn(sft, stop_ids=stops))
+    pool.reward = paper.rewards(pool, By(lambda shown: [float(len(one.ids)) for one in shown]))
     assert pool.best_of(1).samples == given.sampled.samples
     assert pool.best_of(1).gold[0] == given.sampled.gold[0]
     assert pool.best_of(1).kl_bound == 0.0
@@ -131,8 +132,8 @@ def test_best_of_one_hands_in_the_samples_of_sft() -> None:
 def test_best_of_n_hands_in_what_the_reward_model_likes_best_of_each_n() -> None:
     sft, stops = tiny.llama(2), list(range(1, 300, 8))
     paper = evaluation_set(best_of_n=4)
-    pool = paper.draw(sft, stop_ids=stops)
-    paper.reward([pool], By(lambda shown: [float(sum(one.ids)) for one in shown]))
+    pool = paper.responses(paper.drawn(sft, stop_ids=stops))
+    pool.reward = paper.rewards(pool, By(lambda shown: [float(sum(one.ids)) for one in shown]))
     picked = pool.best_of(4)
     assert picked.reward is not None and pool.reward is not None
     for p, its in enumerate(pool.reward):
