@@ -20,6 +20,7 @@ import torch
 PARTS = (
     *(f"tests/align/{folder}" for folder in ("maths", "models", "sampling", "scoring", "ppo")),
     "tests/align/evaluation",
+    "tests/stages/methods/test_preference_losses.py",
     "tests/test_parity_trl.py",
 )
 """Where the numbers are: all that multiplies matrices and needs no trained pipeline."""
