@@ -84,7 +84,7 @@ docs: .venv/.ready ## the documentation as a site in site/ (docs/ reads as well 
 	@$(py) -c 'import material' 2>/dev/null || $(pip) --no-build-isolation -e '.[docs]'
 	@$(py) -m mkdocs build --quiet
 
-torture: .venv/.ready ## end each stage at 50 random moments, run it again, compare bits (KILLS=50 SEED=0 STAGES=sft,…)
+torture: .venv/.ready ## kill -9 each stage at 50 random moments, run it again, compare bits (KILLS=50 SEED=0 STAGES=sft,…)
 	@OMP_NUM_THREADS=1 $(py) -m tests.torture 'kills=$(or $(KILLS),50)' 'seed=$(or $(SEED),0)' \
 	  $(call quoted,stages=$(STAGES))
 

@@ -2,7 +2,7 @@
 
     python -m tests.torture [kills=50] [seed=0] [stages=sft,reward,dpo,kto,ppo,rloo,grpo,evaluate]
 
-`kills` are for each stage with all weights and as many with LoRA. What is done to it, in turn:
+Each stage is killed so often with all weights, and as often with LoRA. What is done to it in turn:
 
     step     SIGKILL some way into a step
     saving   SIGKILL at a file operation among those of the checkpoints
@@ -32,17 +32,20 @@ from pathlib import Path
 from stages.pipeline import preload
 from tests.torture_range import EVERY, STAGES, Case, Range, cases
 
-KINDS = ("step", "saving", "file", "signal", "fault")
+KILLING = ("step", "saving", "file")
+KINDS = (*KILLING, "signal", "fault")
 
 
 @dataclass
 class Tally:
     """What came of all the attempts at one stage."""
 
-    kills: int = 0
+    cases: int = 0
     same: int = 0
+    killed: int = 0
+    """Attempts that ended by SIGKILL; some cases are ended twice before they are let go on."""
     ended: int = 0
-    """Attempts that were ended; some more than once before they were let go on."""
+    """Attempts that ended in another way before they were done."""
     lost: list[int] = field(default_factory=list)
     """Steps done again, by attempt that resumed or started anew."""
     resumed: int = 0
@@ -56,13 +59,13 @@ class Tally:
         again = 100 * self.seconds / self.whole if self.whole else 0
         lost = max(self.lost, default=0)
         return (
-            f"{name:<16}{self.kills:>6}{self.ended:>7}{self.same:>11}{self.resumed:>9}"
+            f"{name:<16}{self.cases:>6}{self.killed:>8}{self.ended:>7}{self.same:>11}{self.resumed:>9}"
             f"{self.left_over:>10}{lost:>10}{again:>9.0f} %"
         )
 
 
 HEADER = (
-    f"{'stage':<16}{'cases':>6}{'ended':>7}{'identical':>11}{'resumed':>9}{'leftovers':>10}"
+    f"{'stage':<16}{'cases':>6}{'killed':>8}{'ended':>7}{'identical':>11}{'resumed':>9}{'leftovers':>10}"
     f"{'lost':>10}{'again':>11}"
 )
 LEGEND = (
@@ -80,20 +83,24 @@ def main(argv: list[str]) -> int:
     gc.collect()
     gc.freeze()  # what is loaded stays: no fork looks through it again
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    print(f"{kills} cases a stage, seed {seed}, {threads} thread(s)", flush=True)
+    print(f"{kills} kills of each stage, seed {seed}, {threads} thread(s)", flush=True)
     tallies: dict[str, Tally] = defaultdict(Tally)
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         range_ = Range(Path(folder))
         for first, (stage, kind) in enumerate(itertools.product(stages, ("full", "lora"))):
             chance = random.Random(f"{seed} {stage} {kind}")
             variants = itertools.cycle(cases(stage, kind))
-            for number in range(first, first + kills):  # few kills still are of all kinds
-                tally = tallies[f"{stage} {kind}"]
-                attempt(range_, next(variants), KINDS[number % len(KINDS)], chance, tally)
+            tally, ways = tallies[f"{stage} {kind}"], itertools.cycle(KINDS)
+            for way in itertools.islice(ways, first % len(KILLING), None):  # a few are of all
+                attempt(range_, next(variants), way, chance, tally)
+                if tally.killed >= kills:
+                    break
     print(HEADER, *(tally.line(name) for name, tally in tallies.items()), LEGEND, sep="\n")
-    same, all_ = (sum(getattr(t, what) for t in tallies.values()) for what in ("same", "kills"))
-    ended = sum(tally.ended for tally in tallies.values())
-    print(f"{same} of {all_} bit-identical; ended {ended} times, seed {seed}")
+    same, all_ = (sum(getattr(t, what) for t in tallies.values()) for what in ("same", "cases"))
+    killed, ended = (
+        sum(getattr(t, what) for t in tallies.values()) for what in ("killed", "ended")
+    )
+    print(f"{same} of {all_} bit-identical; killed {killed} times, ended {ended}, seed {seed}")
     return 0 if same == all_ else 1
 
 
@@ -105,13 +112,15 @@ def attempt(range_: Range, case: Case, kind: str, chance: random.Random, tally: 
     expected, name = range_.undisturbed(case), f"{case.stage}-{next(NUMBERS)}"
     told, faults = [], []
     for _ in range(chance.choice((1, 1, 2))):
-        told.append(end_once(range_, case, kind, name, chance, faults))
-        tally.ended += 1
+        words, code = end_once(range_, case, kind, name, chance, faults)
+        told.append(words)
+        tally.killed += code == -signal.SIGKILL
+        tally.ended += code not in (0, -signal.SIGKILL)
     done = range_.steps(name, case.stage)
     code, seconds = range_.wait(range_.start(case, name))
     log = range_.log(name)
     found = range_.result(name, case) if code == 0 else None
-    left = range_.left_over(name)
+    left = range_.left_over(name, killed=kind in KILLING)
     at = resumed_at(case.stage, log)
     if code == 0 and "up to date" not in log:
         tally.lost.append(max(0, done - at))
@@ -120,7 +129,7 @@ def attempt(range_: Range, case: Case, kind: str, chance: random.Random, tally: 
         if kind == "signal" and done > at:
             faults.append(f"stopped at {done} by a signal, resumed at {at}")
     same = found is not None and found.same_as(expected) and not left and not faults
-    tally.kills, tally.same = tally.kills + 1, tally.same + same
+    tally.cases, tally.same = tally.cases + 1, tally.same + same
     tally.resumed, tally.left_over = tally.resumed + bool(at), tally.left_over + len(left)
     tally.seconds, tally.whole = tally.seconds + seconds, tally.whole + expected.seconds
     went_on = f"goes on at {at}" if at else "up to date" if "up to date" in log else "starts anew"
@@ -135,8 +144,12 @@ def attempt(range_: Range, case: Case, kind: str, chance: random.Random, tally: 
 
 def end_once(
     range_: Range, case: Case, kind: str, name: str, chance: random.Random, faults: list[str]
-) -> str:
-    """Start the stage and see it end; one that was done before its moment came is repeated."""
+) -> tuple[str, int]:
+    """Start the stage and see it end; one that was done before its moment came is repeated.
+
+    Returns:
+        What was done to it, in words, and its exit code.
+    """
     expected = range_.undisturbed(case)
     while True:
         wanted = {-signal.SIGKILL}
@@ -159,12 +172,12 @@ def end_once(
         if code in wanted - {0}:
             if code == 75 and len(re.findall("^error: ", log, re.MULTILINE)) != 1:
                 faults.append(log)
-            return told
+            return told, code
         if code != 0:
             faults.append(f"exit code {code}: {log}")
-            return told
+            return told, code
         if "up to date" in log or kind == "fault":
-            return f"{told}, which came after all or did no harm"
+            return f"{told}, which came after all or did no harm", code
         range_.put_aside(name)
 
 

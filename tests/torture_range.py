@@ -219,10 +219,10 @@ class Range:
         run_dir = self.runs / name
         run_dir.rename(run_dir.with_name(f"{name}-{next(COUNT)}-finished"))
 
-    def left_over(self, name: str) -> list[str]:
-        """What should not be there once a stage is published."""
+    def left_over(self, name: str, *, killed: bool) -> list[str]:
+        """What should not be there once a stage is published; a killed one tells no failure."""
         names = [path.name for path in (self.runs / name).iterdir()]
-        hidden = (".tmp-", ".old-", ".checkpoints", "quarantine")
+        hidden = (".tmp-", ".old-", ".checkpoints", "quarantine", *(("failed",) if killed else ()))
         return [found for found in names if found.startswith(hidden)]
 
     def log(self, name: str) -> str:
