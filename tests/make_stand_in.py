@@ -2,14 +2,16 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from align.config.recipe import load_recipe
+from align.runs.command import read_command
 from align.runs.dependencies import write_dependencies
 from align.runs.hashing import HashCache
+from tests.align.runs import chain
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +32,26 @@ touch "runs/${{4#run=}}/$stage/manifest.json" "runs/${{4#run=}}/.lock"
 """
 
 
+def lay_out(folder):
+    """Make a project in a folder, everything a minute old, set up already; return the folder."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / "align" / "config").mkdir(parents=True)
+    shutil.copy(ROOT / "align" / "config" / "methods.py", folder / "align" / "config")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (folder / name).touch()
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    chain.lay_out(folder)
+    past = time.time() - 60
+    for path in folder.rglob("*"):
+        os.utime(path, (past, past))
+    (folder / ".venv" / ".ready").touch()
+    os.utime(folder / ".venv" / ".ready", (past + 1, past + 1))
+    return folder
+
+
 def make(*arguments, recipe="r.yaml", code=0):
     """Run make; return the stages it ran, in order."""
     Path("calls").unlink(missing_ok=True)
@@ -43,13 +65,6 @@ def make(*arguments, recipe="r.yaml", code=0):
     return called
 
 
-def note(stage, recipe="r.yaml", *, overridden=False):
-    path = Path(recipe)
-    write_dependencies(
-        stage, path, load_recipe(path), Path("runs/r"), HashCache(), overridden=overridden
-    )
-
-
-def older(path, seconds):
-    stamp = time.time() + seconds
-    os.utime(path, (stamp, stamp))
+def note(stage, *settings):
+    """Write down what a stage was made from, as if it had just been made."""
+    write_dependencies(stage, read_command(Path("r.yaml"), settings), HashCache())

@@ -7,39 +7,17 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from align.config.methods import STAGES
-from tests.align.runs import chain
-from tests.make_stand_in import ROOT, STAND_IN, make, note, older
-
-CHAIN = ["sft", "reward", "dpo", "ppo", "evaluate", "report"]
+from tests.make_stand_in import ROOT, lay_out, make
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with a space and Hangul in its name, everything a minute old, set up already."""
-    folder = tmp_path / "한글 폴더"
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    shutil.copy(ROOT / "Makefile", folder)
-    (folder / "align" / "config").mkdir(parents=True)
-    shutil.copy(ROOT / "align" / "config" / "methods.py", folder / "align" / "config")
-    for name in ("pyproject.toml", "constraints.txt"):
-        (folder / name).touch()
-    python = folder / ".venv" / "bin" / "python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-    chain.lay_out(folder)
-    past = time.time() - 60
-    for path in folder.rglob("*"):
-        os.utime(path, (past, past))
-    (folder / ".venv" / ".ready").touch()
-    os.utime(folder / ".venv" / ".ready", (past + 1, past + 1))
-    monkeypatch.chdir(folder)
-    return folder
+    monkeypatch.chdir(lay_out(tmp_path / "한글 폴더"))
 
 
 def test_one_target_brings_all_that_it_rests_on_and_a_second_call_nothing(project):
@@ -107,56 +85,6 @@ def test_run_names_the_folder_and_the_recipe_names_the_run(project):
         file.write('name: "mine" # a comment\n')
     make("sft", recipe="named.yaml")
     assert Path("runs/mine/sft/manifest.json").exists()
-
-
-@pytest.mark.parametrize("changed", ["r.yaml", "sft.jsonl", "base/config.json", ".venv/.ready"])
-def test_make_asks_the_stage_when_something_it_was_made_from_is_newer(project, changed):
-    make("sft")
-    note(chain.SFT)
-    assert make("sft") == []
-    older(changed, 60)
-    assert make("sft") == ["sft"]
-
-
-@pytest.mark.parametrize("changed", ["sft.jsonl", "base/model.safetensors", "base/config.json"])
-def test_make_asks_the_stage_when_something_is_another_without_being_newer(project, changed):
-    """F9: a file put back with its date of long ago."""
-    Path("base/model.safetensors").write_text("weights")
-    make("sft")
-    note(chain.SFT)
-    assert make("sft") == []
-    Path(changed).write_text("something else")
-    older(changed, -1e6)
-    assert make("sft") == ["sft"]
-    note(chain.SFT)
-    assert make("sft") == []
-
-
-def test_make_asks_the_stage_when_a_library_is_another(project):
-    make("sft")
-    note(chain.SFT)
-    noted = Path("runs/r/.deps/sft.json")
-    noted.write_text(noted.read_text().replace('"versions.torch": "', '"versions.torch": "9'))
-    assert make("sft") == ["sft"]
-    noted.write_text("{")
-    assert make("sft") == ["sft"]
-
-
-def test_make_asks_the_stage_when_something_it_was_made_from_is_gone(project):
-    make("sft")
-    note(chain.SFT)
-    Path("sft.jsonl").unlink()
-    assert make("sft") == ["sft"]
-
-
-def test_make_asks_the_stage_when_settings_or_recipe_are_others_than_last_time(project):
-    make("sft")
-    note(chain.SFT)
-    assert make("sft", "SET=seed=1") == ["sft"]
-    shutil.copy2("r.yaml", "s.yaml")
-    assert make("sft", "RUN=r", recipe="s.yaml") == ["sft"]
-    note(chain.SFT, overridden=True)
-    assert make("sft") == ["sft"]
 
 
 def test_an_artifact_of_another_run_is_waited_for_by_nothing(project):

@@ -7,6 +7,7 @@ Errors a user can act on end as one line and a code: 0 done, 2 usage or recipe, 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Command:
     run_dir: Path
     force: bool
     overridden: bool
+    began: float
+    """When the recipe was read, in seconds: what was touched since may be another by now."""
 
 
 def take(items: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -46,12 +49,13 @@ def take(items: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str]
 
 def read_command(recipe_path: Path, items: Sequence[str], *, section: str | None = None) -> Command:
     """Read the recipe and the keys that say where and how to run: run, runs_dir, force."""
+    began = time.time()
     chosen, rest = take(items, {"run": "", "runs_dir": "runs", "force": "false"})
     if chosen["force"] not in ("true", "false"):
         raise ConfigError("force={force}: choose true or false", force=chosen["force"])
     recipe = load_recipe(recipe_path, rest, section=section, fallback_name=chosen["run"])
     run_dir = open_run(Path(chosen["runs_dir"]), chosen["run"] or recipe.name)
-    return Command(recipe_path, recipe, run_dir, chosen["force"] == "true", bool(rest))
+    return Command(recipe_path, recipe, run_dir, chosen["force"] == "true", bool(rest), began)
 
 
 def command_line(

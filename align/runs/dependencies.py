@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from align.config import Recipe
+from align.runs.command import Command
 from align.runs.contract import Stage
 from align.runs.hashing import HashCache, folder_files
 from align.runs.inputs import ROOT, library_versions, stage_code
 from align.runs.manifest import MANIFEST
 
 
-def write_dependencies(
-    stage: Stage,
-    recipe_path: Path,
-    recipe: Recipe,
-    run_dir: Path,
-    cache: HashCache,
-    *,
-    overridden: bool,
-) -> None:
+def write_dependencies(stage: Stage, command: Command, cache: HashCache) -> None:
     """Tell make what the stage was made from (as `gcc -MD` does), then mark it as up to date.
 
     The file is runs/RUN/.deps/STAGE.mk. It asks make to run the stage anyway when the recipe is
     another one than last time, or when last time had `key=value` settings.
     """
+    recipe_path, recipe, run_dir = command.recipe_path, command.recipe, command.run_dir
     manifest = run_dir / stage.name / MANIFEST
     sources = [source for source in stage.data(recipe).values() if source is not None]
     local = [Path(s.path) for s in sources if s.revision is None]
@@ -43,7 +37,7 @@ def write_dependencies(
         *(f"  {name} \\" for name in names),
         "",
         *(f"{name}:" for name in names),  # a file that is gone is the stage's to complain about
-        f'ifneq "$(RECIPE)" "{wanted}"' if not overridden else "ifeq (,)",
+        f'ifneq "$(RECIPE)" "{wanted}"' if not command.overridden else "ifeq (,)",
         f"{target}: FORCE",
         "endif",
         "",
@@ -53,15 +47,15 @@ def write_dependencies(
     place.parent.mkdir(exist_ok=True)
     _write_if_other(place, text)
     models_files = [p for m in models if m.revision is None for p in _files_of(Path(m.path))]
-    _note_stamps(place.with_suffix(".json"), [*files, *models_files])
+    _note_stamps(place.with_suffix(".json"), [*files, *models_files], command.began)
     os.utime(manifest)
 
 
 def changed_unseen(run_dir: Path, stage: str) -> bool:
     """Whether something that a stage was made from is another without being newer.
 
-    make goes by what is newer: a file put back with its old date, another size under the same date
-    and another version of a library are nothing to it.
+    make goes by what is newer: a file put back with its old date, also while the stage ran, another
+    size under the same date and another version of a library are nothing to it.
     """
     try:
         known = json.loads((run_dir / ".deps" / f"{stage}.json").read_text(encoding="utf-8"))
@@ -74,8 +68,9 @@ def changed_unseen(run_dir: Path, stage: str) -> bool:
         return True
 
 
-def _note_stamps(place: Path, files: Iterable[Path]) -> None:
-    stamps = {os.path.relpath(file): _stamp(file) for file in files}
+def _note_stamps(place: Path, files: Iterable[Path], began: float) -> None:
+    """Note each file as it was when the command began; one touched since is known to nobody."""
+    stamps = {os.path.relpath(file): _stamp(file, until=began) for file in files}
     _write_if_other(place, json.dumps({"versions": library_versions(), "files": stamps}))
 
 
@@ -84,12 +79,12 @@ def _write_if_other(place: Path, text: str) -> None:
         place.write_text(text, encoding="utf-8")
 
 
-def _stamp(file: Path) -> list[int] | None:
+def _stamp(file: Path, *, until: float = math.inf) -> list[int] | None:
     try:
         stat = file.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns] if stat.st_ctime <= until else None
 
 
 def _files_of(model: Path) -> list[Path]:

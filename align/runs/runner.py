@@ -87,7 +87,7 @@ def check(stage: Stage, command: Command) -> State:
     else:
         tell(f"{stage.name:<9}{say('up to date')}")
         forget(command.run_dir, stage.name)  # left over if it was killed just after publishing
-        _note_dependencies(stage, command, cache)
+        write_dependencies(stage, command, cache)
     return state
 
 
@@ -137,7 +137,7 @@ def _made(stage: Stage, command: Command, state: State, window: Window) -> Artif
                     work, target, manifest, step=curve[-1]["step"] if curve else None
                 )
                 forget(command.run_dir, stage.name)
-                _note_dependencies(stage, command, HashCache(command.run_dir / HASHES))
+                write_dependencies(stage, command, HashCache(command.run_dir / HASHES))
             _tell_done(stage, artifact, curve)
     return artifact
 
@@ -223,17 +223,6 @@ def _mirror(
     finally:
         with doing(say("sending the rest to wandb")):
             mirror.close()
-
-
-def _note_dependencies(stage: Stage, command: Command, cache: HashCache) -> None:
-    write_dependencies(
-        stage,
-        command.recipe_path,
-        command.recipe,
-        command.run_dir,
-        cache,
-        overridden=command.overridden,
-    )
 
 
 def _keep_metrics(work: Path, place: Path) -> None:
