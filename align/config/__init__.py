@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from align.config.evaluate import EvaluateConfig
-from align.config.methods import STAGES, TRL
+from align.config.methods import STAGES, TRAINED, TRL
 from align.config.ppo import PPOConfig
 from align.config.section import RUN_NAME, Section, composed, suggest
 from align.config.sources import DataConfig, DataSource, ModelConfig, ModelSource, RewardSource
@@ -73,6 +73,21 @@ class Recipe(Section):
     rloo: BaselineSection = BaselineSection()
     grpo: BaselineSection = BaselineSection()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def adapters(self) -> dict[str, LoraSection]:
+        """All adapters that are trained, by their key."""
+        found = {f"{name}.lora": getattr(getattr(self, name), "lora", None) for name in TRAINED}
+        return {key: lora for key, lora in found.items() if lora is not None}
+
+    def lora_key(self, stage: str) -> str:
+        """The key of what a stage trains in place of all weights; PPO's baselines as PPO does."""
+        is_baseline = isinstance(getattr(self, stage, None), BaselineSection)
+        return f"{'ppo' if is_baseline else stage}.lora"
+
+    def lora_of(self, stage: str) -> LoraSection | None:
+        """The adapters of a stage; None where it trains all weights, or none."""
+        return self.adapters.get(self.lora_key(stage))
 
     @field_validator(*TRL)
     @classmethod

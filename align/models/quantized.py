@@ -20,7 +20,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from align.config import BaselineSection, Recipe
+from align.config import Recipe
+from align.config.methods import TRAINED
 from align.messages.errors import ConfigError
 
 BLOCK = 64
@@ -48,13 +49,11 @@ def check(recipe: Recipe, stages: Collection[str]) -> None:
             path=recipe.model.path,
         )
     for name in stages:
-        section = getattr(recipe, name, None)
-        owner = "ppo" if isinstance(section, BaselineSection) else name
-        if hasattr(getattr(recipe, owner, None), "lora") and getattr(recipe, owner).lora is None:
+        if name in TRAINED and recipe.lora_of(name) is None:
             raise ConfigError(
-                "model.load_in_4bit: {owner}.lora is not set, and only adapters can be trained on "
-                "four bits; give {owner}.lora.r, or leave load_in_4bit out",
-                owner=owner,
+                "model.load_in_4bit: {key} is not set, and only adapters can be trained on four "
+                "bits; give {key}.r, or leave load_in_4bit out",
+                key=recipe.lora_key(name),
             )
     if "ppo" in stages and recipe.ppo.sampler == "vllm":
         raise ConfigError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from align.config import BaselineSection, LoraSection, PPOConfig, Recipe, TrainerSection
+from align.config import LoraSection, Recipe
+from align.config.methods import TRAINED
 from align.messages import say
 from align.messages.errors import RetryableError
 from align.runs.checkpoints import KEPT, checkpoint_folder
@@ -27,60 +29,76 @@ MIB = 2**20
 class Room(NamedTuple):
     """Bytes on the disk."""
 
+    published: int
+    """The model, and its adapter."""
     least: int
-    """What will surely be written: the model, and the trained weights once more before that."""
+    """What will surely be written: that, and the trained weights once more before."""
     most: int
     """With as many checkpoints as are ever there at once."""
 
 
-def needed(stage: Stage, recipe: Recipe, model: Path) -> Room | None:
+def needed(stage: str, recipe: Recipe, shapes: Mapping[str, Sequence[int]]) -> Room | None:
     """Return what a stage that trains will write; None for another, and for weights not here yet.
 
     Args:
-        model: folder of the weights that it starts from.
+        shapes: of all weights that it starts from, by name.
     """
-    section = getattr(recipe, stage.section or "", None)
-    if not isinstance(section, TrainerSection | BaselineSection | PPOConfig):
+    if stage not in TRAINED or not shapes:
         return None
-    shapes = weight_shapes(model)
-    if not shapes:
-        return None
-    lora = recipe.ppo.lora if isinstance(section, BaselineSection) else section.lora
+    lora = recipe.lora_of(stage)
     count = sum(map(math.prod, shapes.values()))
     width = BYTES if lora is None or machine(recipe.model)["model.dtype"] == "float32" else 2
     trained = count if lora is None else adapter_size(shapes, lora)
     adapter = 0 if lora is None else BYTES * trained
-    roles = 2 if isinstance(section, PPOConfig) else 1  # policy and critic
+    roles = 2 if stage == "ppo" else 1  # policy and critic
     published, weights = width * count + adapter, BYTES * trained
     saved = (KEPT + 1) * roles * (1 + MOMENTS) * weights
-    return Room(published + weights, published + saved)
+    return Room(published, published + weights, published + saved)
+
+
+def of_all(rooms: Iterable[Room | None]) -> Room:
+    """Return what stages write one after another, each beside what those before it published."""
+    published = least = most = 0
+    for room in filter(None, rooms):
+        least = max(least, published + room.least)
+        most = max(most, published + room.most)
+        published += room.published
+    return Room(published, least, most)
+
+
+def free_for(stages: Iterable[str], run_dir: Path) -> int:
+    """Return the bytes that stages may write: checkpoints of theirs are not written again."""
+    kept = [p for name in stages for p in checkpoint_folder(run_dir, name).rglob("*")]
+    return shutil.disk_usage(run_dir).free + sum(path.stat().st_size for path in kept)
 
 
 def check(stage: Stage, recipe: Recipe, model: Path, run_dir: Path) -> str | None:
     """Refuse a stage whose model does not fit on the disk; return a warning where room may run out.
 
+    Args:
+        model: folder of the weights that it starts from.
+
     Raises:
         RetryableError: one line with what it needs, what is free, and where.
     """
-    room = needed(stage, recipe, model)
+    room = needed(stage.name, recipe, weight_shapes(model))
     if room is None:
         return None
-    here = sum(p.stat().st_size for p in checkpoint_folder(run_dir, stage.name).rglob("*"))
-    free = shutil.disk_usage(run_dir).free + here
-    values = {"free": _mib(free), "place": run_dir}
+    free = free_for([stage.name], run_dir)
+    values = {"free": mib(free), "place": run_dir}
     if room.least > free:
         raise RetryableError(
             "{stage}: writes at least {need} MiB, and {free} MiB are free at {place}; free what is "
             "short, or give runs_dir=FOLDER of another disk",
             stage=stage.name,
-            need=_mib(room.least),
+            need=mib(room.least),
             **values,
         )
     if room.most > free:
         return say(
             "warning: writes up to {need} MiB with its checkpoints, and {free} MiB are free at "
             "{place}",
-            need=_mib(room.most),
+            need=mib(room.most),
             **values,
         )
     return None
@@ -105,7 +123,7 @@ def weight_shapes(model: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def adapter_size(shapes: dict[str, list[int]], lora: LoraSection) -> int:
+def adapter_size(shapes: Mapping[str, Sequence[int]], lora: LoraSection) -> int:
     """Return the numbers in the adapter's two factors of each matrix that it is for."""
     matrices = {name: shape for name, shape in shapes.items() if len(shape) == 2}
     if lora.targets == "all-linear":
@@ -115,5 +133,6 @@ def adapter_size(shapes: dict[str, list[int]], lora: LoraSection) -> int:
     return sum(lora.r * sum(shape) for shape in chosen)
 
 
-def _mib(count: int) -> str:
+def mib(count: int) -> str:
+    """Bytes as whole MiB, rounded up."""
     return f"{-(-count // MIB):,}"

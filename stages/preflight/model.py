@@ -25,33 +25,26 @@ from stages.support.ppo_roles import check_layout
 PROMPTED = ("prompts", "evaluation")
 
 
-def check_tokenizer(
-    recipe: Recipe, stages: Sequence[str], rows: Rows, sft: Path | None
-) -> PreTrainedTokenizerBase:
+def going_on(recipe: Recipe, sft: Path) -> Recipe:
+    """The recipe where SFT need not run: the model of all stages is the policy in this folder."""
+    start = {"path": str(sft), "revision": None, "chat_template": None}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=start)})
+
+
+def check_tokenizer(recipe: Recipe, stages: Sequence[str], rows: Rows) -> PreTrainedTokenizerBase:
     """The tokenizer that all stages will have; refuse a model or rows that a stage cannot use.
 
     Args:
         stages: that will run.
-        sft: folder of the SFT policy where that stage need not run; None: SFT comes first.
     """
-    models.find_device(recipe.model.device)
-    every = [row for its in rows.values() for row in its]
-    if sft is not None:
-        tokenizer = models.load_tokenizer(sft)
-        chat.check_rows(tokenizer, every)
-    else:
-        model = recipe.model
-        tokenizer = models.load_tokenizer(
-            model.path, revision=model.revision, chat_template=model.chat_template
-        )
-        chat.check_rows(tokenizer, every)
-        prompts = {name: [row.messages for row in rows.get(name, ())] for name in PROMPTED}
-        check_fit(
-            tokenizer,
-            recipe,
-            stages,
-            prompts={name: all_ for name, all_ in prompts.items() if all_},
-        )
+    model = recipe.model
+    models.find_device(model.device)
+    tokenizer = models.load_tokenizer(
+        model.path, revision=model.revision, chat_template=model.chat_template
+    )
+    chat.check_rows(tokenizer, [row for its in rows.values() for row in its])
+    prompts = {name: [row.messages for row in rows[name]] for name in PROMPTED if rows.get(name)}
+    check_fit(tokenizer, recipe, stages, prompts=prompts)
     return tokenizer
 
 
@@ -70,26 +63,21 @@ def check_settings(recipe: Recipe, stages: Collection[str]) -> None:
         check_layout(recipe.ppo, adapted="reward" in recipe.parents or adapted)
 
 
-def limit(recipe: Recipe, sft: Path | None) -> int | None:
+def limit(recipe: Recipe) -> int | None:
     """The longest row that the model has positions for."""
-    source = recipe.model
-    return read_positions(
-        source.path if sft is None else sft, revision=source.revision if sft is None else None
-    )
+    return read_positions(recipe.model.path, revision=recipe.model.revision)
 
 
-def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, sft: Path | None) -> PreTrainedModel:
+def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Load the weights that the run starts from; refuse those that are not right."""
     model: Any = models.load_causal_lm(
-        recipe.model.path if sft is None else sft,
-        revision=recipe.model.revision if sft is None else None,
+        recipe.model.path,
+        revision=recipe.model.revision,
         dtype=recipe.model.dtype,
         device=models.find_device(recipe.model.device),
     )
-    for name in type(recipe).model_fields:
-        lora = getattr(getattr(recipe, name), "lora", None)
-        if lora is not None:
-            check_targets(model, lora, key=f"{name}.lora")
+    for key, lora in recipe.adapters.items():
+        check_targets(model, lora, key=key)
     with torch.no_grad():
         fit_embeddings(model, tokenizer)
     check_sampler(model)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from align.config import Recipe
-from align.config.methods import TRL
+from align.config import Recipe, TrainerSection
 from align.messages import clock, counted, doing, say, tell
 from align.messages.errors import RetryableError
+from align.runs import space
 from stages.preflight import model as models
 from stages.preflight.rows import Rows
 from stages.preflight.speed import Passes, seconds_of
 from stages.preflight.work import Work, check_lengths, measure, work_of
+from stages.support import by_rows
 
 LABEL = f"{'plan':<9}"
-WEIGHT = 4
-"""Bytes of a weight on the disk."""
-MOMENTS = 12
-"""Bytes of a weight in a checkpoint, with Adam's two moments."""
-MIB = 2**20
 
 
 def examine(
@@ -33,50 +28,42 @@ def examine(
         rows: of all local files.
         sft: folder of the SFT policy where that stage need not run.
     """
+    recipe = recipe if sft is None else models.going_on(recipe, sft)
     with doing(say("checking model and settings")):
-        tokenizer = models.check_tokenizer(recipe, stages, rows, sft)
+        tokenizer = models.check_tokenizer(recipe, stages, rows)
         models.check_settings(recipe, stages)
     with doing(say("counting tokens")):
         lengths = measure(tokenizer, rows)
-        check_lengths(recipe, stages, lengths, models.limit(recipe, sft))
+        check_lengths(recipe, stages, lengths, models.limit(recipe))
     with doing(say("loading the model and checking it")):
-        model = models.load(recipe, tokenizer, sft)
-    parameters = model.num_parameters()
-    published, most = room(recipe, stages, parameters)
-    free = shutil.disk_usage(run_dir).free
-    if published > free:
+        model = models.load(recipe, tokenizer)
+    shapes = {name: weight.shape for name, weight in model.named_parameters()}
+    room = space.of_all(space.needed(name, recipe, shapes) for name in stages)
+    free = space.free_for(stages, run_dir)
+    if room.least > free:
         raise RetryableError(
             "{run_dir}: the models of this run take about {need} MiB, and {free} MiB are free on "
             "that disk; free what is short, or give runs_dir=FOLDER of another disk",
             run_dir=run_dir,
-            need=_mib(published),
-            free=_mib(free),
+            need=space.mib(room.least),
+            free=space.mib(free),
         )
-    works = work_of(recipe, stages, lengths, parameters)
+    works = work_of(recipe, stages, lengths, model.num_parameters())
     passes, total = Passes(model), 0.0
     for work in counted(works, say("timing a few passes")):
         seconds = seconds_of(work, recipe, passes)
         total += seconds
         tell(LABEL + told(work, recipe, seconds))
         if work.chosen:
-            settings = ", ".join(f"{key}={value}" for key, value in work.chosen.items())
-            tell(
-                LABEL
-                + say(
-                    "{stage}.trainer, chosen for {rows} rows: {settings}",
-                    stage=work.stage,
-                    rows=work.rows,
-                    settings=settings,
-                )
-            )
+            tell(LABEL + by_rows.told(work.stage, work.rows, work.chosen))
     tell(
         LABEL
         + say(
             "in all about {time}, a guess from a few passes here and now; about {need} MiB of the "
             "{free} MiB that are free on the disk",
             time=clock(max(1, total)),
-            need=_mib(most),
-            free=_mib(free),
+            need=space.mib(room.most),
+            free=space.mib(free),
         )
     )
 
@@ -97,7 +84,7 @@ def told(work: Work, recipe: Recipe, seconds: float) -> str:
             **common,
             policies=len(recipe.evaluate.policies),
         )
-    if hasattr(getattr(recipe, work.stage), "max_length"):
+    if isinstance(getattr(recipe, work.stage), TrainerSection):
         pair = 2 if work.stage in ("reward", "dpo") else 1
         return say(
             "{stage}: {rows} rows, {tokens} tokens; {steps} optimiser steps of {batch} rows, about "
@@ -111,21 +98,3 @@ def told(work: Work, recipe: Recipe, seconds: float) -> str:
         **common,
         batch=recipe.ppo.rollout_batch_size,
     )
-
-
-def room(recipe: Recipe, stages: Sequence[str], parameters: int) -> tuple[int, int]:
-    """Bytes that the published models of a run take, and with the largest checkpoint beside."""
-    trained = [name for name in stages if name in TRL or name == "ppo"]
-    published = len(trained) * WEIGHT * parameters
-    full = [
-        name
-        for name in trained
-        if getattr(getattr(recipe, name), "lora", None) is None
-        and not (name in ("rloo", "grpo") and recipe.ppo.lora is not None)
-    ]
-    roles = max((2 if name == "ppo" else 1 for name in full), default=0)
-    return published, published + roles * MOMENTS * parameters
-
-
-def _mib(count: int) -> str:
-    return f"{-(-count // MIB):,}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from align.config import Recipe
+from align.config import Recipe, TrainerSection
 from align.models.forward import trunk_of
 from align.sampling.sampler import ModelSampler
 from stages.preflight.work import Work
@@ -123,18 +123,16 @@ def seconds_of(work: Work, recipe: Recipe, passes: Passes) -> float:
     """Seconds that a stage would take."""
     stage, rows, width = work.stage, work.at_once, work.width
     count = work.steps * work.passes
-    section = getattr(recipe, stage, None)
+    lora = recipe.lora_of(stage) is not None
     if stage == "evaluate":
         answers, prompt = work.steps, work.tokens // work.rows
         sampled = passes.sample(rows, prompt, width - prompt) * answers / rows
         return sampled + 2.5 * passes.forward(rows, width) * answers / rows  # KL, and the rewards
-    if hasattr(section, "max_length"):
-        lora = getattr(section, "lora", None) is not None
+    if isinstance(getattr(recipe, stage), TrainerSection):
         trained = passes.train(rows, width, head=stage != "reward", adapters=lora)
         beside = {"dpo": 1, "kto": 3}.get(stage, 0)  # the reference; KTO estimates a KL too
         return count * (trained + beside * passes.forward(rows, width))
     config, prompt = recipe.ppo, work.tokens // work.rows
-    lora = config.lora is not None
     sampled = passes.sample(config.rollout_batch_size, prompt, width - prompt)
     scored = (3 if stage == "ppo" else 2) * passes.forward(rows, width)
     trained = passes.train(rows, width, head=True, adapters=lora)

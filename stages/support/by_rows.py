@@ -14,6 +14,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from align.messages import say
+
 BATCHES = ((200, 4), (2_000, 8), (20_000, 16))
 """(fewer rows than this, rows of an optimiser step)."""
 LARGEST_BATCH = 32
@@ -85,6 +87,16 @@ def chosen(
     if "warmup_steps" not in given and warmup:
         found["warmup_steps"] = warmup
     return found
+
+
+def told(stage: str, rows: int, settings: Mapping[str, Any]) -> str:
+    """One line on what was chosen."""
+    return say(
+        "{stage}.trainer, chosen for {rows} rows: {settings}",
+        stage=stage,
+        rows=rows,
+        settings=", ".join(f"{key}={value}" for key, value in settings.items()),
+    )
 
 
 def steps_of(rows: int, trainer: Mapping[str, Any]) -> int:

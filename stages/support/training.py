@@ -6,7 +6,7 @@ SFT starts from the recipe's model, every later stage from the published SFT pol
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,11 +62,8 @@ class TrainingSetup:
 
     @property
     def lora(self) -> LoraSection | None:
-        """The adapter that is trained; the baselines of PPO train what PPO does."""
-        section = self.section
-        return (
-            self.context.recipe.ppo.lora if isinstance(section, BaselineSection) else section.lora
-        )
+        """The adapter that is trained."""
+        return self.context.recipe.lora_of(self.section_name)
 
     @property
     def max_length(self) -> int:
@@ -152,19 +149,11 @@ class TrainingSetup:
             model = models.load_causal_lm(self.path, **kwargs)
             fit_embeddings(model, self.tokenizer, new=self.new_ids)
             self._tell_untrained_stop(model)
-        for key, lora in self._adapters():
-            check_targets(model, lora, key=key)
+        own = self.context.recipe.lora_key(self.section_name)
+        for key, lora in self.context.recipe.adapters.items():
+            if self.section_name == "sft" or key == own:  # the first stage: those of all to come
+                check_targets(model, lora, key=key)
         return model
-
-    def _adapters(self) -> Iterator[tuple[str, LoraSection]]:
-        """The adapter of this stage by its key; in SFT, the first stage, those of all to come."""
-        recipe, owner = self.context.recipe, self.section_name
-        if isinstance(self.section, BaselineSection):
-            owner = "ppo"
-        for name in type(recipe).model_fields if owner == "sft" else (owner,):
-            lora = getattr(getattr(recipe, name), "lora", None)
-            if lora is not None:
-                yield f"{name}.lora", lora
 
     def _tell_untrained_stop(self, model: PreTrainedModel) -> None:
         """A later stage's adapter leaves the rows of tokens as SFT left them."""

@@ -31,7 +31,7 @@ from align.models.shared_prefix import can_share, shared_prefixes
 from align.runs.contract import StageContext
 from align.runs.finite import check_tensors
 from stages.support import resume
-from stages.support.by_rows import PACES, chosen
+from stages.support.by_rows import PACES, chosen, told
 from stages.support.resume import resumable
 from stages.support.training import TrainingSetup
 
@@ -105,14 +105,7 @@ def choose(
     found = chosen(setup.section_name, rows, given, parameters=parameters, lora=lora)
     setup.chosen.update(found)
     if found:
-        setup.context.tracker.note(
-            say(
-                "{stage}.trainer, chosen for {rows} rows: {settings}",
-                stage=setup.section_name,
-                rows=rows,
-                settings=", ".join(f"{key}={value}" for key, value in found.items()),
-            )
-        )
+        setup.context.tracker.note(told(setup.section_name, rows, found))
     return found
 
 

@@ -16,7 +16,6 @@ import yaml
 from align.runs.command import exit_code_of
 from stages import pipeline, rlhf, sft
 from stages.command import main as align
-from stages.preflight import plan
 from tests.stages.whole_chain import lay_out
 
 CASES = yaml.safe_load(Path(__file__).with_name("misuse.yaml").read_text(encoding="utf-8"))
@@ -101,7 +100,7 @@ def test_a_disk_without_room_for_the_models_is_told_before_anything_is_trained(
 ):
     """The one thing that is not real: a disk with 100 kB left."""
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**5))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**5))
     code, lines = refused(lambda: pipeline.main(["r.yaml"]))
     assert (code, len(lines)) == (75, 1)
     assert "the models of this run take about" in lines[0] and "runs_dir=FOLDER" in lines[0]

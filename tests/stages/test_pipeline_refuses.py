@@ -67,6 +67,16 @@ def test_a_model_that_a_later_stage_could_not_use_is_told_before_sft(tmp_path):
     assert not (tmp_path / "runs" / "r" / "sft").exists()
 
 
+def test_what_a_stage_could_not_use_is_told_before_the_first_also_where_sft_is_there(finished):
+    folder, _ = finished
+    given = ["parents.sft=runs/r/sft", "evaluate.max_new_tokens=250"]
+    code, _, errors, _ = call(folder, "pipeline", NEW, *given)
+    assert code == 2
+    assert errors.startswith("error: evaluate.max_new_tokens=250 leaves 6 of 256 tokens for the pr")
+    assert errors.count("\n") == 1
+    assert not (folder / "runs" / "new").exists()
+
+
 def test_two_tokenizers_that_differ_are_refused(finished):
     folder, _ = finished
     path = folder / "runs" / "r" / "reward" / "manifest.json"

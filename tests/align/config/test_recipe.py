@@ -184,3 +184,11 @@ def test_a_recipe_cannot_be_changed_after_it_was_read(tmp_path):
 
 def test_minibatch_size_is_derived():
     assert PPOConfig(rollout_batch_size=64, minibatches=4).minibatch_size == 16
+
+
+def test_the_baselines_of_ppo_train_what_ppo_does(tmp_path):
+    recipe = load_recipe(write(tmp_path, GOOD), ["ppo.lora.r=3", "dpo.lora.r=5"])
+    assert recipe.adapters == {"dpo.lora": recipe.dpo.lora, "ppo.lora": recipe.ppo.lora}
+    assert recipe.lora_of("grpo") == recipe.lora_of("ppo") == recipe.ppo.lora
+    assert [recipe.lora_of(name) for name in ("sft", "evaluate", "report")] == [None] * 3
+    assert recipe.lora_key("rloo") == "ppo.lora"

@@ -9,9 +9,8 @@ from safetensors.torch import save_file
 from align.config.recipe import load_recipe
 from align.messages.errors import RetryableError
 from align.runs import inputs, space
-from align.runs.space import Room, needed
-from stages import evaluate, sft
-from stages.methods import ppo
+from align.runs.space import Room, needed, of_all, weight_shapes
+from stages import sft
 
 SHAPES = {"model.embed_tokens.weight": (10, 4), "model.layers.0.q_proj.weight": (6, 4)}
 """40 and 24 numbers, and 4 more below: 68 in all, 272 bytes of float32."""
@@ -34,29 +33,38 @@ LORA = "{'r': 3}"
 @pytest.mark.parametrize(
     ("stage", "items", "room"),
     [
-        (sft.STAGE, [], Room(272 + 272, 272 + 3 * 3 * 272)),
-        (sft.STAGE, [f"sft.lora={LORA}"], Room(272 + 120 + 120, 272 + 120 + 3 * 3 * 120)),
+        ("sft", [], Room(272, 272 + 272, 272 + 3 * 3 * 272)),
+        ("sft", [f"sft.lora={LORA}"], Room(392, 392 + 120, 392 + 3 * 3 * 120)),
         (
-            sft.STAGE,
+            "sft",
             [f"sft.lora={LORA}", "model.dtype=bfloat16"],
-            Room(136 + 120 + 120, 136 + 120 + 3 * 3 * 120),
+            Room(256, 256 + 120, 256 + 3 * 3 * 120),
         ),
-        (ppo.STAGE, [], Room(272 + 272, 272 + 3 * 2 * 3 * 272)),
-        (evaluate.STAGE, [], None),
+        ("ppo", [], Room(272, 272 + 272, 272 + 3 * 2 * 3 * 272)),
+        ("grpo", [f"ppo.lora={LORA}"], Room(392, 392 + 120, 392 + 3 * 3 * 120)),
+        ("evaluate", [], None),
     ],
 )
 def test_a_stage_writes_its_model_and_three_checkpoints_at_most(
     recipe_of, tmp_path, stage, items, room
 ):
     """Two are kept while a third is written; each holds the trained weights and two moments."""
-    assert needed(stage, recipe_of(*items), tmp_path) == room
+    assert needed(stage, recipe_of(*items), weight_shapes(tmp_path)) == room
+
+
+def test_stages_write_beside_what_those_before_them_published():
+    """10, then 10 + 5 + 4 at the second, and 15 + 20 at the third, which keeps no checkpoint."""
+    rooms = [Room(10, 12, 30), Room(5, 9, 24), None, Room(20, 20, 20)]
+    assert of_all(rooms) == Room(35, 35, 35)
+    assert of_all(rooms[:2]) == Room(15, 19, 34)
+    assert of_all([]) == Room(0, 0, 0)
 
 
 def test_weights_that_are_on_the_hub_are_not_known_yet(recipe_of, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert needed(sft.STAGE, recipe_of(), tmp_path / "empty") is None
+    assert needed("sft", recipe_of(), weight_shapes(tmp_path / "empty")) is None
     (tmp_path / "empty" / "m.safetensors").write_bytes(b"no weights, and a length of nonsense")
-    assert needed(sft.STAGE, recipe_of(), tmp_path / "empty") is None
+    assert needed("sft", recipe_of(), weight_shapes(tmp_path / "empty")) is None
 
 
 @pytest.fixture
