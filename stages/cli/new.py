@@ -108,6 +108,7 @@ def _ask(key: str, language: Language, default: str | None, read: Callable[[str]
             question = text(f"ask.{key}", language)
             answer = typer.prompt(question, default=default, show_default=bool(default))
         except typer.Abort:  # the end of the input
+            tell("")  # the question's line ends
             raise ConfigError("nothing was written: an answer is missing; give options") from None
         try:
             return read(answer.strip())

@@ -112,6 +112,7 @@ def test_a_max_length_that_drops_most_rows_is_refused(world, capsys):
         ([*EXPLODE, "trainer.max_steps=2"], 4, "sft/train/grad_norm=nan at step 2; lower"),
         ([*EXPLODE, "trainer.max_steps=9", "trainer.logging_steps=99"], 4, "error: loss=nan at"),
         (["trainer.lr_scheduler_type=cosinus"], 2, "sft.trainer: cosinus is not"),
+        (["trainer.eval_strategy=steps"], 2, "sft.trainer.eval_strategy: not set here; the eval"),
         (["model.device=cuda"], 2, "device=cuda"),
     ],
 )

@@ -125,6 +125,13 @@ def test_elsewhere_a_plain_line_comes_every_tenth_or_minute_and_at_the_end(
     assert [int(line.split()[1].split("/")[0]) for line in lines] == shown
 
 
+def test_a_line_tells_the_rate_the_time_left_and_the_headline(seconds):
+    log = io.StringIO()
+    run(ppo(log), seconds, 100, 1, 100)
+    line = log.getvalue().splitlines()[5]
+    assert line == "ppo      51/100  51%  1.0 step/s  ETA 0:49  kl/sequence 25.5"
+
+
 def test_a_log_tells_of_a_step_that_takes_two_seconds_and_of_none_that_does_not(seconds):
     log = io.StringIO()
     shown = ppo(log)

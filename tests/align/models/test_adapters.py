@@ -76,5 +76,5 @@ def test_the_folded_policy_is_the_policy_and_is_taken_out_again(kind):
             after = model(input_ids=IDS).logits
     change = (beside - base).abs().max()
     assert change > 1
-    assert (folded - beside).abs().max() < 2e-4 * change  # Qwen3.5 rounds most: 3e-5 of it
+    assert (folded - beside).abs().max() < 1e-4 * change  # Qwen3.5 rounds most: 3e-5 of it
     torch.testing.assert_close(after, base, rtol=0, atol=1e-5)

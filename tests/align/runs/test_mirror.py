@@ -107,11 +107,21 @@ def test_a_log_that_hangs_is_not_waited_for_and_the_queue_is_bounded(tmp_path, m
 
 
 def test_what_is_still_to_be_sent_is_waited_for_up_to_a_bound(tmp_path, monkeypatch, capsys):
-    wandb, goes_on = Stand(), threading.Event()
-    wandb.log = lambda metrics, step: step == 1 or goes_on.wait()
+    wandb, at_the_second, goes_on = Stand(), threading.Event(), threading.Event()
+
+    def send(metrics, step):
+        if step == 2:
+            at_the_second.set()
+            goes_on.wait()
+
+    wandb.log = send
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setattr(mirrors, "CLOSE_SECONDS", 0.2)
-    log(tmp_path, mirror(tmp_path), 1, 2, 3)
+    found = mirror(tmp_path)
+    for step in (1, 2, 3):
+        found.log(step, {"sft/train/loss": 1.0})
+    assert at_the_second.wait(60)
+    found.close()
     goes_on.set()
     assert "(1 of 3 rows sent, no answer within 0.2 s)" in capsys.readouterr().err
 

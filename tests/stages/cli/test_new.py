@@ -238,7 +238,7 @@ def converse(folder, arguments, answers):
     """Run the command on a terminal; answer when a question ends with `: `; return code, screen."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "stages.command", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave
     )
@@ -278,5 +278,6 @@ def test_on_a_terminal_it_asks_and_a_wrong_answer_is_asked_again(folder):
 def test_the_end_of_the_input_at_a_question_writes_nothing(folder):
     code, screen = converse(folder, ["new", "asked"], ["\x04"])
     assert code == 2, screen
-    assert "nothing was written: an answer is missing; give options" in screen
+    told = "error: nothing was written: an answer is missing; give options"
+    assert screen.splitlines()[1:] == [told]
     assert not list(folder.iterdir())

@@ -37,7 +37,7 @@ def test_a_step_of_a_millionth_is_not_lost_in_bfloat16_arithmetic(build):
         step = (new - old)[large].abs()
         assert (step > 0).all()
         to_neighbour = (old.abs().nextafter(torch.tensor(torch.inf)) - old.abs())[large]
-        assert ((step - 1e-7).abs() <= to_neighbour).all()
+        assert ((step - 1e-7).abs() <= to_neighbour / 2 + 1e-9).all()
 
 
 def test_models_that_come_in_bfloat16_are_trained_in_float32():
