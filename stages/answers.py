@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from align.data import spread
+from align.evaluation import SAMPLES
 from align.messages import one_line, say, tell
 from align.messages.columns import pad, width
 from align.report.text import name
 
 SHOWN = 3
 """Prompts, evenly spaced over the evaluation."""
-SAMPLES = "samples.jsonl"
 
 
 def show_answers(evaluation: Path) -> None:
@@ -21,7 +22,7 @@ def show_answers(evaluation: Path) -> None:
     if not rows:
         return
     tell(say("answers without sampling to {count} of the prompts:", count=min(SHOWN, len(rows))))
-    for line in rows[:: max(1, len(rows) // SHOWN)][:SHOWN]:
+    for line in spread(rows, SHOWN)[:SHOWN]:
         row = json.loads(line)
         tell(f"  {one_line(str(row['prompt'][-1]['content']))}")
         labels = {policy: name(policy) for policy in row["responses"]}

@@ -15,6 +15,7 @@ import yaml
 
 from align.config import EvaluateConfig, Recipe
 from align.config.methods import TRAINED
+from align.evaluation import SAMPLES, SUMMARY
 from align.messages import visible
 from align.messages.errors import ConfigError
 from align.runs.contract import Stage, StageContext, StageResult
@@ -42,7 +43,7 @@ def run(context: StageContext) -> StageResult:
     from align.report.verdict import verdict
 
     evaluation = context.parents["evaluate"].path
-    summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((evaluation / SUMMARY).read_text(encoding="utf-8"))
     if summary["format"] != FORMAT:
         raise ConfigError(
             "{name}/summary.json: format={format}, expected {expected}; make the evaluation again",
@@ -50,7 +51,7 @@ def run(context: StageContext) -> StageResult:
             format=summary["format"],
             expected=FORMAT,
         )
-    samples = _rows(evaluation / "samples.jsonl")
+    samples = _rows(evaluation / SAMPLES)
     metrics = {
         name: read_metrics(context.parents[name].path / METRICS_FILE)
         for name in TRAINED

@@ -20,13 +20,14 @@ from align.data import (
     Preference,
     load_instructions,
     load_preferences,
+    spread,
     with_unseen_prompts,
 )
 from align.messages import say, tell
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from stages.support.libraries import load_libraries
-from stages.support.reward_source import subsample
+from stages.support.reward_source import NORMALISED_OVER
 
 
 def data(recipe: Recipe) -> dict[str, DataSource | None]:
@@ -77,7 +78,8 @@ def run(context: StageContext) -> StageResult:
     def score(sequences: Sequence[Sequence[int]]) -> list[float]:
         return models.reward_scores(trainer.model, sequences, pad_id=setup.tokenizer.pad_token_id)
 
-    shown = [chat.encode(setup.tokenizer, row.messages)[0] for row in subsample(demonstrations)]
+    some = spread(demonstrations, NORMALISED_OVER)
+    shown = [chat.encode(setup.tokenizer, row.messages)[0] for row in some]
     scores = score(setup.within(shown, len, "instructions"))
     metrics |= {"reward/score/mean": fmean(scores), "reward/score/std": pstdev(scores)}
     if heldout:

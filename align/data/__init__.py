@@ -7,7 +7,7 @@ from align.data.load import (
     prompt_key,
     with_unseen_prompts,
 )
-from align.data.rows import EncodedPrompt, Instruction, Preference, Prompt
+from align.data.rows import EncodedPrompt, Instruction, Preference, Prompt, spread
 
 __all__ = [
     "EncodedPrompt",
@@ -18,5 +18,6 @@ __all__ = [
     "load_preferences",
     "load_prompts",
     "prompt_key",
+    "spread",
     "with_unseen_prompts",
 ]

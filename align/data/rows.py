@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from align.messages import one_line, say
 
@@ -70,3 +70,11 @@ class EncodedPrompt(NamedTuple):
     ids: list[int]
     messages: Sequence[Message] = ()
     checks: Sequence[dict[str, Any]] = ()
+
+
+Row = TypeVar("Row")
+
+
+def spread(rows: Sequence[Row], count: int) -> Sequence[Row]:
+    """Some of the rows, evenly spaced: at least `count` where there are so many, under twice it."""
+    return rows[:: max(1, len(rows) // count)]

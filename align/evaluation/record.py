@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from align.config import Recipe
+from align.evaluation import SAMPLES, SUMMARY
 from align.evaluation.evaluation_set import EvaluationSet, Generations, Responses
 from align.evaluation.summary import FORMAT, summarise
 from align.messages import json_text
@@ -72,7 +73,7 @@ def summary_of(
 def write(folder: Path, summary: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write summary.json and samples.jsonl."""
     text = json_text(summary, indent=2, allow_nan=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
-    with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
+    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    with (folder / SAMPLES).open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json_text(row, allow_nan=False) + "\n")

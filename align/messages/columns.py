@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import unicodedata
+from collections.abc import Sequence
 from typing import TextIO
 
 LABEL = re.compile(r" +|(?:error|warning): |(?=.{5} \S|.{8} \S)[a-z]{2,8} +(?=\S)")
@@ -42,6 +43,21 @@ def width(text: str) -> int:
 def pad(text: str, columns: int, *, right: bool = False) -> str:
     space = " " * max(0, columns - width(text))
     return space + text if right else text + space
+
+
+def aligned(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+    """The rows of a table as lines; each column is as wide as its widest cell.
+
+    Args:
+        right: whether cells stand at the right, those of the first column apart.
+    """
+    columns = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            pad(cell, columns[at], right=right and at > 0) for at, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def cut(text: str, columns: int) -> str:

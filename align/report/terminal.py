@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from align.messages import Sentence, say
-from align.messages.columns import pad, width
+from align.messages.columns import aligned, width
 from align.report.text import interval, mean, name, nats
 
 HEADER = (
@@ -19,19 +19,14 @@ HEADER = (
     Sentence("stops"),
     Sentence("wins"),
 )
-GAP = "  "
 
 
 def table(summary: dict[str, Any]) -> str:
     """One line per policy, then the reward model and what the columns are."""
     header = ("", *(column.said() for column in HEADER))
     rows = [header, *(_row(key, entry) for key, entry in summary["policies"].items())]
-    columns = [max(width(row[i]) for row in rows) for i in range(len(header))]
-    lines = [
-        GAP.join(pad(cell, columns[i], right=i > 0) for i, cell in enumerate(row)).rstrip()
-        for row in rows
-    ]
-    rule = "─" * max(width(line) for line in lines)
+    lines = aligned(rows, right=True)
+    rule = "─" * max(map(width, lines))
     return "\n".join([lines[0], rule, *lines[1:], rule, *_notes(summary)])
 
 

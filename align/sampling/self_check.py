@@ -24,7 +24,7 @@ from transformers import (
 from align.config import Recipe, TrainerSection
 from align.config.methods import METHODS
 from align.data import chat
-from align.data.rows import Message
+from align.data.rows import Message, spread
 from align.maths.timeline import Sequences
 from align.messages.errors import ConfigError
 from align.models import quantized
@@ -151,8 +151,8 @@ def _check_positions(
         answers["evaluate.max_new_tokens"] = (new, "evaluation", limit)
     for key, (new, name, most) in answers.items():
         rows = prompts.get(name, ())
-        some = rows[:: max(1, len(rows) // LOOKED_AT)]
-        shortest = min((len(chat.prompt_ids(tokenizer, row)) for row in some), default=1)
+        some = [len(chat.prompt_ids(tokenizer, row)) for row in spread(rows, LOOKED_AT)]
+        shortest = min(some, default=1)
         if shortest + new > most:
             raise ConfigError(
                 "{key}={new} leaves {left} of {most} tokens for the prompt, and the "

@@ -151,10 +151,10 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
     _check_base(base, options.revision)
     weights = _weights(base)
     given = {key: path for key in (*FILES, "evaluation") if (path := getattr(options, key))}
-    rows = {key: len(_rows(key, path)) for key, path in given.items()}
+    rows = {key: _rows(key, path) for key, path in given.items()}
     for key, path in given.items():
-        layout = _layout(path)
-        tell(text("found", language, key=key, path=path, rows=rows[key], layout=layout))
+        count, layout = len(rows[key]), _layout(path)
+        tell(text("found", language, key=key, path=path, rows=count, layout=layout))
     for key in ("instructions", "preferences"):
         if key not in given and "preferences" not in given:
             tell(text("embedded", language, key=key))
@@ -175,7 +175,7 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
         },
         lora=weights >= LARGE if options.lora is None else options.lora,
         device=_device(options.device or "auto"),
-        shared_prompts=_share_prompts(given),
+        shared_prompts=_share_prompts(rows),
     )
 
 
@@ -199,13 +199,11 @@ def _layout(path: str) -> str:
     return formats.detect(row)
 
 
-def _share_prompts(given: dict[str, str]) -> bool:
+def _share_prompts(rows: dict[str, list[Any]]) -> bool:
     """Whether instructions ask what pairs or prompts do: what those hold out is then held out."""
-    others = [key for key in ("preferences", "prompts") if key in given]
-    if "instructions" not in given or not others:
-        return False
-    known = {prompt_key(row.prompt) for row in _rows("instructions", given["instructions"])}
-    return any(prompt_key(row.prompt) in known for k in others for row in _rows(k, given[k]))
+    asked = {key: {prompt_key(row.prompt) for row in its} for key, its in rows.items()}
+    others = asked.get("preferences", set()) | asked.get("prompts", set())
+    return bool(others & asked.get("instructions", set()))
 
 
 def _check_base(base: str, revision: str | None) -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from align.config.methods import POLICIES, STAGES
 from align.config.section import suggest
+from align.evaluation import SAMPLES
 from align.messages import Sentence, say, tell
-from align.messages.columns import is_terminal, pad, terminal_width, width
+from align.messages.columns import aligned, is_terminal, terminal_width, width
 from align.messages.errors import ConfigError, CorruptArtifactError
 from align.report.text import name as label
 from align.report.text import number
 from align.runs.manifest import MANIFEST, Manifest, load_manifest
 from stages.pipeline import show_table
+from stages.report import RECIPE
 
-GAP = "  "
 HEADER = (Sentence("run"), Sentence("last stage"), Sentence("stages"), Sentence("figures"))
 
 
@@ -45,8 +46,8 @@ def _places(folder: Path, done: Sequence[str]) -> list[tuple[str, Path]]:
     """What to look at next, as far as it is there."""
     models = [(label(name), folder / name / "model") for name in done]
     files = [
-        (say("all answers"), folder / "evaluate" / "samples.jsonl"),
-        (say("whole recipe"), folder / "report" / "recipe.yaml"),
+        (say("all answers"), folder / "evaluate" / SAMPLES),
+        (say("whole recipe"), folder / "report" / RECIPE),
     ]
     return [(what, place) for what, place in (*models, *files) if place.exists()]
 
@@ -58,14 +59,12 @@ def list_runs(runs_dir: Path) -> int:
         tell(say("{runs_dir}: no runs yet; start one with: align run RECIPE", runs_dir=runs_dir))
         return 0
     rows = [tuple(head.said() for head in HEADER), *map(_row, folders)]
-    columns = [max(width(row[i]) for row in rows) for i in range(len(HEADER))]
-    if is_terminal(sys.stdout) and sum(columns) + 6 > terminal_width(sys.stdout):
+    lines = aligned(rows)
+    if is_terminal(sys.stdout) and max(map(width, lines)) > terminal_width(sys.stdout):
         for name, *told in rows[1:]:
             tell("\n".join([name, *(f"    {cell}" for cell in told if cell)]))
         return 0
-    for row in rows:
-        cells = (pad(cell, column) for cell, column in zip(row, columns, strict=True))
-        tell(GAP.join(cells).rstrip())
+    tell("\n".join(lines))
     return 0
 
 

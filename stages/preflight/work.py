@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from align.config import Recipe, TrainerSection
 from align.config.methods import BEST_OF_N, METHODS
-from align.data import chat
+from align.data import chat, spread
 from stages.preflight.rows import Rows
 from stages.support.by_rows import accumulated, batch_of, chosen, steps_of
 from stages.support.too_long import refuse_long
@@ -71,7 +71,7 @@ def measure(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> dict[str, Lengths
 
 
 def _lengths(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Any]) -> Lengths:
-    some = rows[:: max(1, len(rows) // MEASURED)]
+    some = spread(rows, MEASURED)
     prompt, whole, both = [], [], []
     for row in some:
         prompt.append(len(chat.prompt_ids(tokenizer, row.prompt)))

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from align.data import Instruction, Prompt, load_instructions
+from align.data import Instruction, Prompt, load_instructions, spread
 from align.messages import say, tell
 from align.messages.errors import ConfigError, DataError
 from align.models import load as models
@@ -17,7 +17,7 @@ from align.scoring.own_function import OwnFunction
 from align.scoring.retokenised import RetokenisedScorer
 from align.scoring.reward_model import Conversation, RewardModel, TokenRewardModel
 from align.scoring.text_scorer import TextScorer
-from stages.support.reward_source import subsample
+from stages.support.reward_source import NORMALISED_OVER
 from stages.support.training import TrainingSetup
 
 Row = TypeVar("Row", Prompt, Instruction)
@@ -104,7 +104,7 @@ def moments(context: StageContext, model: RewardModel | None) -> tuple[float, fl
         assert handoff.reward_mean is not None and handoff.reward_std is not None
         return handoff.reward_mean, handoff.reward_std
     assert recipe.data.instructions is not None, "the runner refuses a recipe without it"
-    rows = subsample(load_instructions(recipe.data.instructions, warn=tell))
+    rows = spread(load_instructions(recipe.data.instructions, warn=tell), NORMALISED_OVER)
     shown = readable(model, rows, "instructions")
     scores = model.score([Conversation([], list(row.messages)) for row in shown])
     mean, std = fmean(scores), pstdev(scores)

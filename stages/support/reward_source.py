@@ -6,15 +6,11 @@ is asked also when nothing is to be done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 from align.config import DataSource, ModelSource, Recipe
 
 KEY = "ppo.reward_model"
 NORMALISED_OVER = 1000
 """Demonstrations over which mean and standard deviation of the score are taken."""
-Row = TypeVar("Row")
 
 
 def parents(recipe: Recipe) -> tuple[str, ...]:
@@ -40,8 +36,3 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
     if recipe.ppo.reward_model is not None and recipe.ppo.normalise_reward:
         sources["instructions"] = recipe.data.instructions
     return sources
-
-
-def subsample(rows: Sequence[Row]) -> Sequence[Row]:
-    """About NORMALISED_OVER of the rows, evenly spaced."""
-    return rows[:: max(1, len(rows) // NORMALISED_OVER)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from align.config import DataSource
-from align.data import load_instructions, load_preferences, load_prompts, prompt_key
+from align.data import load_instructions, load_preferences, load_prompts, prompt_key, spread
 from align.messages.errors import ConfigError, DataError
 from tests.align.data.written import (
     BAD,
@@ -200,3 +200,9 @@ def test_a_format_that_does_not_exist_is_refused_with_the_nearest_that_does(tmp_
     path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "response": "2"}])
     with pytest.raises(ConfigError, match=r"rows\.jsonl: format=alpacca: .*mean `alpaca`\?"):
         load_instructions(DataSource(path=str(path), format="alpacca"))
+
+
+def test_some_rows_are_spread_over_all_of_them():
+    assert spread(range(7), 3) == range(0, 7, 2)
+    assert spread(range(3), 5) == range(3)
+    assert len(spread(range(599), 300)) == 599 and len(spread(range(600), 300)) == 300

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from align.messages.columns import cut, fold, pad, page, width, wrap
+from align.messages.columns import aligned, cut, fold, pad, page, width, wrap
 from align.report.terminal import table
 from tests import summaries
 
@@ -103,3 +103,9 @@ def test_the_table_of_every_policy_fits_with_all_its_cells(columns):
     cells = [cell for line in whole.split("\n")[:10] for cell in re.split(" {2,}", line) if cell]
     for cell in cells:
         assert cell in told or set(cell) == {"─"}
+
+
+def test_cells_of_a_table_stand_under_each_other_by_columns_of_the_terminal():
+    rows = [("", "답", "n"), ("가나", "x", "10")]
+    assert aligned(rows) == ["      답  n", "가나  x   10"]
+    assert aligned(rows, right=True) == ["      답   n", "가나   x  10"]
