@@ -127,7 +127,7 @@ class DataSource(Section):
     """One set of rows: a local file, or a hub name together with `revision`."""
 
     path: str
-    """A local file (JSONL, JSON, CSV, Parquet, `.gz` too), or a hub name with `revision`."""
+    """A local file (JSONL, JSON, CSV, TSV, Parquet, `.gz` too), or a hub name with `revision`."""
     revision: str | None = None
     """Commit or tag on the hub."""
     split: str = "train"

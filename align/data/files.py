@@ -1,6 +1,6 @@
 """Rows of a file or a hub data set, each with the place it came from. No row is judged here.
 
-JSONL, JSON (a list of rows), CSV and Parquet, each also as .gz; a byte-order mark is harmless.
+JSONL, JSON (a list of rows), CSV, TSV and Parquet, each also as .gz; a byte-order mark is harmless.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from typing import Any
 from align.config import DataSource
 from align.data.packed import refuse_bomb, unpacked
 from align.data.rows import RowError
+from align.messages import Sentence, say
 from align.messages.errors import DataError
 
 LocatedRow = tuple[str, dict[str, Any] | RowError]
 """Where a row stands (`file:line`), and the row or what is wrong with it."""
 
-READABLE = ".jsonl, .json, .csv or .parquet, each also with .gz"
+READABLE = Sentence(".jsonl, .json, .csv, .tsv or .parquet, each also with .gz")
+SEPARATORS = {".csv": ",;\t", ".tsv": "\t"}
+"""What may stand between the cells: the first that the header has. Excel writes `;` in Europe."""
 
 
 def read_rows(source: DataSource) -> Iterator[LocatedRow]:
@@ -31,12 +34,12 @@ def read_rows(source: DataSource) -> Iterator[LocatedRow]:
     if path.is_file():
         return _read_file(path)
     if path.exists() or path.suffix or path.is_absolute() or source.path.startswith("."):
-        problem = "a folder, not a file" if path.exists() else "no such file"
+        problem = say("a folder, not a file") if path.exists() else say("no such file")
         raise DataError(
             "{path}: {problem}; give a file ({kinds}), or a hub name and revision",
             path=source.path,
             problem=problem,
-            kinds=READABLE,
+            kinds=READABLE.said(),
         )
     return _read_hub(source)
 
@@ -45,18 +48,15 @@ def _read_file(path: Path) -> Iterator[LocatedRow]:
     kind = next((s for s in reversed(path.suffixes) if s != ".gz"), "").lower()
     if kind == ".parquet":
         return _read_parquet(path)
-    readers = {
-        ".jsonl": _read_jsonl,
-        ".ndjson": _read_jsonl,
-        ".json": _read_json,
-        ".csv": _read_csv,
-    }
+    if kind in SEPARATORS:
+        return _read_csv(path, _bytes(path), SEPARATORS[kind])
+    readers = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".json": _read_json}
     if kind not in readers:
         raise DataError(
             "{path}: unknown kind of file {kind!r}; use {kinds}",
             path=path,
             kind=kind or path.name,
-            kinds=READABLE,
+            kinds=READABLE.said(),
         )
     return readers[kind](path, _bytes(path))
 
@@ -79,7 +79,9 @@ def _text(line: bytes, *, first_line: int) -> str:
     except UnicodeDecodeError as error:
         row = first_line + line[: error.start].count(b"\n")
         raise RowError(
-            f"byte {line[error.start]:#04x} of line {row}", "not UTF-8", "save the file as UTF-8"
+            say("byte {byte} of line {line}", byte=f"{line[error.start]:#04x}", line=row),
+            "not UTF-8",
+            "save the file as UTF-8",
         ) from error
 
 
@@ -110,7 +112,7 @@ def _read_json(path: Path, content: bytes) -> Iterator[LocatedRow]:
         raise DataError(
             "{path}: not a list of rows; write [{{…}}, {{…}}] or one row a line (.jsonl)", path=path
         )
-    line, counted, position = 1, 0, position + 1
+    line, counted, position, last_line = 1, 0, position + 1, 0
     while True:
         while position < len(text) and text[position] in " \t\r\n,":
             position += 1
@@ -122,6 +124,9 @@ def _read_json(path: Path, content: bytes) -> Iterator[LocatedRow]:
                     "{where}: more text after the list of rows; make it one list", where=where
                 )
             return
+        if line == last_line:  # rows on one line are told apart by their columns
+            where += ":" + str(position - text.rfind("\n", 0, position))
+        last_line = line
         try:
             with _python_limits():
                 value, end = _decoded(text, position)
@@ -186,7 +191,7 @@ def _json(text: str) -> Any:
             return json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         raise RowError(
-            f"column {error.colno}",
+            say("column {column}", column=error.colno),
             "not JSON ({reason})",
             "write one JSON object a line",
             reason=error.msg,
@@ -202,13 +207,15 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _read_csv(path: Path, content: bytes) -> Iterator[LocatedRow]:
+def _read_csv(path: Path, content: bytes, separators: str) -> Iterator[LocatedRow]:
     try:
         text = _text(content, first_line=1)
     except RowError as error:
         raise DataError("{path}: {error} (in Excel: CSV UTF-8)", path=path, error=error) from error
+    first_line = text.partition("\n")[0]
+    separator = next((mark for mark in separators if mark in first_line), separators[0])
     header: list[str] | None = None
-    for where, cells in _csv_lines(path, text):
+    for where, cells in _csv_lines(path, text, separator):
         if header is None:
             header = cells
             if twice := {name for name in header if name and header.count(name) > 1}:
@@ -222,19 +229,20 @@ def _read_csv(path: Path, content: bytes) -> Iterator[LocatedRow]:
                 RowError(
                     "row",
                     "{cells} columns where the header has {columns}",
-                    "put cells that hold a comma in double quotes",
+                    "put cells that hold {separator!r} in double quotes",
                     cells=len(cells),
                     columns=len(header),
+                    separator=separator,
                 ),
             )
         else:
             yield where, dict(zip(header, cells, strict=True))
 
 
-def _csv_lines(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
+def _csv_lines(path: Path, text: str, separator: str) -> Iterator[tuple[str, list[str]]]:
     """The cells of each line that has any, and where it stands; quoted, it may be several lines."""
     csv.field_size_limit(1 << 28)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     while True:
         where = f"{path}:{reader.line_num + 1}"
         try:

@@ -3,7 +3,8 @@
 | format          | columns                                                                        |
 |-----------------|--------------------------------------------------------------------------------|
 | messages        | `messages` (or ShareGPT's `conversations`), a list of role and content         |
-| prompt-response | `prompt` (text or messages) and `response` (or `completion`, `answer`)         |
+| prompt-response | `prompt` (or `question`; text or messages) and `response` (or `completion`,    |
+|                 | `answer`, `output`); or `질문`, `답변`                                       |
 | alpaca          | `instruction`, `input`, `output` (`system`)                                    |
 | preference      | `prompt`, `chosen`, `rejected` (texts or messages); `prompt` may be left out   |
 |                 | where chosen and rejected are messages that begin alike                        |
@@ -25,6 +26,8 @@ from align.messages import say
 FORMATS = ("messages", "prompt-response", "alpaca", "preference", "hh-rlhf")
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 RESPONSE = ("response", "completion", "answer", "output")
+NAMES = {"question": "prompt", "질문": "prompt", "답변": "response", "답": "response"}
+"""What people call our columns. With a `context` a question is not the whole prompt."""
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
@@ -44,6 +47,14 @@ def require_known(format: str) -> None:
         )
 
 
+def named(row: dict[str, Any]) -> dict[str, Any]:
+    """The row under our names of columns, where it lacks them."""
+    if "context" in row:
+        return row
+    names = {theirs: ours for theirs, ours in NAMES.items() if ours not in row}
+    return {names.get(name, name): value for name, value in row.items()}
+
+
 def detect(row: dict[str, Any]) -> str:
     """Name the format of a row from its columns."""
     chosen = row.get("chosen")
@@ -58,7 +69,8 @@ def detect(row: dict[str, Any]) -> str:
     raise RowError(
         "row",
         "columns {columns} fit no known format",
-        "name yours in the data source, as `columns: {{prompt: question, response: answer}}`",
+        "call them prompt and response (in pairs prompt, chosen, rejected), or name yours in the "
+        "data source of the recipe, as `columns: {{prompt: request, response: reply}}`",
         columns=", ".join(map(str, row)) or "none",
     )
 

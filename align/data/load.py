@@ -14,8 +14,8 @@ from align.data.rows import Instruction, Message, Preference, Prompt, RowError
 from align.messages import counted, one_line, say
 from align.messages.errors import ConfigError, DataError
 
-LISTED = 10
-"""Bad rows written out in full; the rest are counted."""
+LISTED, ALIKE = 10, 3
+"""Bad rows written out in full, in all and for one reason; the rest are counted."""
 
 
 class _Prompted(Protocol):
@@ -78,7 +78,7 @@ def _load(
         try:
             if isinstance(row, RowError):
                 raise row
-            row = _renamed(row, source.columns)
+            row = formats.named(_renamed(row, source.columns))
             format = formats.detect(row) if format == "auto" else format
             record = parse(row, format, where)
         except RowError as error:
@@ -138,10 +138,14 @@ def _report(
     if not problems:
         return
     path = one_line(source.path)
-    lines = [f"{one_line(where)}: {error}" for where, error in problems[:LISTED]]
-    if len(problems) > LISTED:
-        counts = Counter(error.reason for _, error in problems).most_common(5)
-        reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
+    counts: Counter[str] = Counter()
+    lines = []
+    for where, error in problems:
+        counts[error.reason] += 1
+        if counts[error.reason] <= ALIKE and len(lines) < LISTED:
+            lines.append(f"{one_line(where)}: {error}")
+    if len(problems) > len(lines):
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common(5))
         lines.append(
             say(
                 "{path}: {bad} bad rows of {rows}: {reasons}",

@@ -20,7 +20,8 @@ class RowError(Exception):
 
     def __init__(self, field: str, problem: str, remedy: str, /, **values: object) -> None:
         self.reason = one_line(f"{field}: {say(problem, **values)}")
-        super().__init__(f"{self.reason}; {one_line(say(remedy, **values))}")
+        remedy = one_line(say(remedy, **values))
+        super().__init__(say("{reason}; {remedy}", reason=self.reason, remedy=remedy))
 
 
 @dataclass(frozen=True)

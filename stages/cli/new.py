@@ -187,7 +187,7 @@ def _rows(key: str, path: str) -> list[Any]:
             "commit, split: train}}`",
             key=key,
             path=path,
-            kinds=READABLE,
+            kinds=READABLE.said(),
         )
     return LOADERS[key](DataSource(path=path))
 
@@ -196,7 +196,7 @@ def _layout(path: str) -> str:
     """The layout of the first row; the rows were read before, so it has one."""
     row = next(row for _, row in read_rows(DataSource(path=path)))
     assert isinstance(row, dict)
-    return formats.detect(row)
+    return formats.detect(formats.named(row))
 
 
 def _share_prompts(rows: dict[str, list[Any]]) -> bool:

@@ -65,6 +65,26 @@ def test_alpaca_input_and_system_join_the_prompt(tmp_path):
     assert read.messages[0]["role"] == "system"
 
 
+@pytest.mark.parametrize(
+    ("row", "texts"),
+    [
+        ({"question": "a", "answer": "b"}, ["a", "b"]),
+        ({"질문": "a", "답변": "b"}, ["a", "b"]),
+        ({"질문": "a", "답": "b"}, ["a", "b"]),
+        ({"prompt": "a", "response": "b", "답": "c", "question": "d"}, ["a", "b"]),
+    ],
+)
+def test_columns_by_the_names_that_people_give_them(tmp_path, row, texts):
+    (read,) = load_instructions(source(write(tmp_path / "rows.jsonl", [row])))
+    assert [m["content"] for m in read.messages] == texts
+
+
+def test_a_question_about_a_context_is_not_read_without_it(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"question": "a", "context": "b", "answer": "c"}])
+    with pytest.raises(DataError, match="columns question, context, answer fit no known format"):
+        load_instructions(source(path))
+
+
 def test_hh_turns_of_one_speaker_in_a_row_are_one_turn(tmp_path):
     chosen = "\n\nHuman: a\n\nAssistant: b\n\nAssistant: c"
     path = write(tmp_path / "rows.jsonl", [{"chosen": chosen, "rejected": hh("a", "d")}])

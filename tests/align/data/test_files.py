@@ -38,6 +38,40 @@ def test_csv_as_a_spreadsheet_saves_it(tmp_path):
     assert [row.where for row in read] == [f"{path}:2", f"{path}:4"]
 
 
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", "\t")])
+def test_cells_may_be_separated_as_spreadsheets_outside_america_do(tmp_path, name, separator):
+    path = tmp_path / name
+    text = f"질문{separator}답변\r\n하나, 둘?{separator}셋, 넷\r\n"
+    path.write_bytes(text.encode("utf-8-sig"))
+    (row,) = load_instructions(source(path))
+    assert [m["content"] for m in row.messages] == ["하나, 둘?", "셋, 넷"]
+
+
+def test_a_cell_too_many_is_told_with_what_separates_cells_in_this_file(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("prompt;response\na;b;c\n")
+    with pytest.raises(DataError, match=r"3 columns .* has 2; put cells that hold ';'"):
+        load_instructions(source(path))
+
+
+def test_rows_of_a_list_on_one_line_are_told_apart(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"prompt": "a", "response": "b"}, {"prompt": "a", "response": ""}]')
+    with pytest.raises(DataError, match=r"a\.json:1:36: response: empty"):
+        load_instructions(source(path))
+
+
+def test_a_fault_of_the_whole_file_is_told_three_times_and_counted(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("request,reply\n" + "a,b\n" * 40)
+    with pytest.raises(DataError) as caught:
+        load_instructions(source(path))
+    lines = caught.value.told().splitlines()
+    assert [line.split(": row: ")[0] for line in lines[:3]] == [f"{path}:{n}" for n in (2, 3, 4)]
+    assert "40 bad rows of 40: 40 × row: columns request, reply" in lines[3]
+    assert len(lines) == 5
+
+
 def test_csv_of_preferences(tmp_path):
     path = write_csv(tmp_path / "rows.csv", [INSTRUCTIONS["preference"]])
     (row,) = load_preferences(source(path))
@@ -106,7 +140,7 @@ def test_lines_that_are_not_json_not_utf8_or_name_a_key_twice(tmp_path):
         ("two.json", b'[{"prompt": "a", "response": "b"}]\n[1]', "1: more text after the list"),
         ("twice.csv", b"prompt,prompt,response\na,b,c\n", "1: prompt: a column given twice"),
         ("header.csv", b'prompt,"response\n', "1: not CSV"),
-        ("format.jsonl", b'{"q": "a"}', "1: row: columns q fit no known format; name yours"),
+        ("format.jsonl", b'{"q": "a"}', "1: row: columns q fit no known format; call them"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(tmp_path, name, content, problem):

@@ -33,8 +33,8 @@ def fields(sentence):
 
 def test_every_sentence_stands_in_the_code_as_it_is_said():
     assert [one.place for one in SAID if one.sentence is None] == [
-        "align/data/rows.py:22",  # what RowError is given
-        "align/data/rows.py:23",
+        "align/data/rows.py:23",  # what RowError is given: the remedy,
+        "align/data/rows.py:22",  # and the problem
     ]
 
 
