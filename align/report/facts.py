@@ -32,6 +32,11 @@ class Table:
     lines: list[Line]
 
 
+def crowded(lines: Sequence[Line]) -> bool:
+    """Whether an interval is longer than `[−0.12, +0.34]`, as rewards below −10 have them."""
+    return any(len(ends) > 14 for line in lines for _, ends in line.cells)
+
+
 def cell(estimate: Mapping[str, Any] | None, digits: int = 2, *, sign: bool = False) -> Cell:
     if estimate is None:
         return MISSING, ""

@@ -70,6 +70,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         "breakable": text.breakable,
         "policy": text.name,
         "scores": facts.scores,
+        "crowded": facts.crowded,
         "graded": graded,
         "outline": signs.outline,
     }
