@@ -10,9 +10,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
-LABEL = re.compile(r" +|(?:error|warning): |(?=.{5} \S|.{8} \S)[a-z]{2,8} +(?=\S)")
+LABEL = re.compile(
+    r" *[^\W\d]+  +(?=\S)| +|(?:error|warning|오류|경고): |(?=.{5} \S|.{8} \S)[a-z]{2,8} (?=\S)"
+)
 """What a line of ours begins with; where the line is folded, the rest stands under what follows."""
-LABEL_COLUMNS = 9
+LABEL_COLUMNS = 16
 PAGE = 100
 """Columns that texts in files are laid out for."""
 RULE = re.compile("─+")
@@ -89,9 +91,9 @@ def fold(line: str, columns: int) -> list[str]:
     if width(line) <= columns:
         return [line]
     label = LABEL.match(line)
-    head = label.group() if label and len(label.group()) <= LABEL_COLUMNS else ""
-    first, *rest = wrap(line[len(head) :], columns - len(head))
-    return [head + first, *(" " * len(head) + part for part in rest)]
+    head = label.group() if label and width(label.group()) <= LABEL_COLUMNS else ""
+    first, *rest = wrap(line[len(head) :], columns - width(head))
+    return [head + first, *(" " * width(head) + part for part in rest)]
 
 
 def page(text: str, columns: int) -> str:

@@ -20,6 +20,8 @@ SPINS = "2000"
 TRIALS, PRODUCTS = 3, 8
 """Of the measurement: a tenth or two of a second on an idle core."""
 SIZE = 512
+SLOWER = 1.25
+"""From which ratio on it is told: less may be chance."""
 
 
 def set_threads(threads: int) -> None:
@@ -49,7 +51,7 @@ def advice(threads: int) -> str | None:
 
 def told(threads: int, *, alone: float, together: float) -> str | None:
     """The advice, from the seconds that one thread and that all threads took for the same work."""
-    if together <= alone:
+    if together < SLOWER * alone:
         return None
     return say(
         "warning: model.threads={threads} computes {factor:.1f} times slower than one "

@@ -105,7 +105,8 @@ def choose(
     found = chosen(setup.section_name, rows, given, parameters=parameters, lora=lora)
     setup.chosen.update(found)
     if found:
-        setup.context.tracker.note(told(setup.section_name, rows, found))
+        line = told(setup.section_name, rows, found)
+        setup.context.tracker.note(f"{setup.section_name:<9}{line}")
     return found
 
 

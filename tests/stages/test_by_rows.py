@@ -89,6 +89,6 @@ def test_a_stage_trains_with_what_is_chosen_tells_it_and_keeps_it(tmp_path, caps
     rates = [row["sft/train/learning_rate"] for row in world.curve("sft")]
     assert rates[0] == chosen_["learning_rate"]
     told = f"learning_rate={chosen_['learning_rate']}"
-    assert f"sft.trainer, chosen for 20 rows: per_device_train_batch_size=4, {told}" in (
+    assert f"sft      sft.trainer, chosen for 20 rows: per_device_train_batch_size=4, {told}" in (
         capsys.readouterr().out
     )

@@ -49,6 +49,15 @@ def test_a_text_is_cut_by_columns(text, columns, shown):
             "error: the file 한글.jsonl is no file at all",
             ["error: the file 한글.jsonl", "       is no file at all"],
         ),
+        (
+            "경보     length_drift: 답이 길어졌습니다",
+            ["경보     length_drift: 답이", "         길어졌습니다"],
+        ),
+        (
+            "오류: 그런 파일이 여기에는 없습니다",
+            ["오류: 그런 파일이 여기에는", "      없습니다"],
+        ),
+        ("    PPO   I was the very best way", ["    PPO   I was the very", "          best way"]),
         ("    more of the same, and more", ["    more of the same, and", "    more"]),
         (
             "runs/a-path-without-any-space/is-left-whole",

@@ -31,6 +31,7 @@ def test_openmp_is_told_to_give_way_before_torch_is_loaded_and_the_user_has_the_
 
 def test_one_thread_is_advised_only_where_it_is_faster():
     assert threads.told(2, alone=1.0, together=0.6) is None
+    assert threads.told(2, alone=1.0, together=1.1) is None
     line = threads.told(2, alone=1.0, together=1.5)
     assert line is not None
     assert "model.threads=2 computes 1.5 times slower" in line
