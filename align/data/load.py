@@ -139,7 +139,7 @@ def _report(
         return
     path = one_line(source.path)
     counts: Counter[str] = Counter()
-    lines = []
+    lines: list[str] = []
     for where, error in problems:
         counts[error.reason] += 1
         if counts[error.reason] <= ALIKE and len(lines) < LISTED:
