@@ -42,6 +42,14 @@ def source(path: Path_) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": str(named.parent), "gguf_file": named.name}
 
 
+def checked_source(path: Path_, revision: str | None) -> dict[str, Any]:
+    """`source`, once the files are checked; a GGUF file has no config.json that names others."""
+    given = source(path)
+    if "gguf_file" not in given:
+        check_files(path, revision)
+    return given
+
+
 def load_weights(
     auto_class: Any,
     path: Path_,
@@ -51,12 +59,10 @@ def load_weights(
     **settings: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """Load a model; return it with what transformers says of the loading, for `refuse_unread`."""
-    given = source(path)
-    if "gguf_file" in given:
-        settings["quantization_config"] = GgufConfig(dequantize=True)
     with naming(path, revision), doing(say("loading a model")):
-        if "gguf_file" not in given:
-            check_files(path, revision)
+        given = checked_source(path, revision)
+        if "gguf_file" in given:
+            settings["quantization_config"] = GgufConfig(dequantize=True)
         model, info = auto_class.from_pretrained(
             **given,
             revision=revision,

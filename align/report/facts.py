@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import itemgetter
 from typing import Any
 
 from align.evaluation.summary import MEASURES
@@ -52,9 +50,10 @@ def numbers(summary: Mapping[str, Any]) -> list[Table]:
         tables.append(
             Table(say("Gold, the rule judge’s score from 0 to 1"), _parts(policies, "gold"))
         )
-        gains = _parts(policies, "gold_gain", sign=True)
-        tables.append(Table(say("Gold, difference to SFT on the same prompts"), gains))
-    tables.append(Table(say("Against SFT, on the same prompts"), _against(policies)))
+        if gains := _parts(policies, "gold_gain", sign=True):
+            tables.append(Table(say("Gold, difference to SFT on the same prompts"), gains))
+    if len(policies) > 1:
+        tables.append(Table(say("Against SFT, on the same prompts"), _against(policies)))
     tables.append(Table(say("The answers"), _responses(policies)))
     greedy = {key: entry["greedy"] for key, entry in policies.items()}
     tables.append(Table(say("Greedy: the likeliest token each time"), _greedy(greedy)))
@@ -64,6 +63,8 @@ def numbers(summary: Mapping[str, Any]) -> list[Table]:
 def by_family(summary: Mapping[str, Any], key: str) -> list[Line]:
     """`gold`, `gold_gain` or `reward` by family."""
     policies = summary["policies"]
+    if all(entry[key] is None for entry in policies.values()):
+        return []
     start = policies["sft"]["gold" if key == "gold_gain" else key]
     sign = key.endswith("_gain")
     return [
@@ -75,7 +76,7 @@ def by_family(summary: Mapping[str, Any], key: str) -> list[Line]:
                 for entry in policies.values()
             ],
         )
-        for family, found in (start or {"family": {}})["family"].items()
+        for family, found in start["family"].items()
     ]
 
 
@@ -92,24 +93,19 @@ def language_name(code: object) -> str:
     return str(code) if known is None else known.said()
 
 
+def slices(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A quantity on all prompts, seen, unseen and in each language, as far as known, by label."""
+    found = {label.said(): part[key] for key, label in PARTS if part[key] is not None}
+    return found | {language_name(code): each for code, each in part["language"].items()}
+
+
 def _parts(policies: Mapping[str, Any], key: str, *, sign: bool = False) -> list[Line]:
-    """All, seen, unseen and the languages."""
-    known = next(entry[key] for entry in policies.values() if entry[key] is not None)
-
-    def line(label: str, part: Callable[[Mapping[str, Any]], Any]) -> Line:
-        cells = [cell(part(e[key]) if e[key] else None, sign=sign) for e in policies.values()]
-        return Line(label, f"n = {part(known)['n']}", cells)
-
-    flat = [
-        line(label.said(), itemgetter(part)) for part, label in PARTS if known[part] is not None
+    """A line for each slice; none where no policy has the quantity, as gains of SFT alone."""
+    parts = [slices(entry[key]) if entry[key] else {} for entry in policies.values()]
+    return [
+        Line(label, f"n = {known['n']}", [cell(part.get(label), sign=sign) for part in parts])
+        for label, known in next(filter(None, parts), {}).items()
     ]
-    return flat + [
-        line(language_name(code), partial(_language, code)) for code in known["language"]
-    ]
-
-
-def _language(code: str, slices: Mapping[str, Any]) -> Any:
-    return slices["language"][code]
 
 
 def _against(policies: Mapping[str, Any]) -> list[Line]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from align.messages import say
-from align.report.pictures import Axis, nice_axis
+from align.report.pictures import Axis, axis_over, ends, nice_axis
 from align.report.text import interval, name, nats, number
 
 HEIGHT = 220
@@ -83,14 +83,14 @@ def _panel(summary: Mapping[str, Any], quantity: str) -> Panel:
     stations = [(_exactly(one["kl_bound"]), one[quantity]) for one in curve]
     everything = [*spots.values(), *stations]
     axis = nice_axis([0.0, *(kl[end] for kl, _ in everything for end in kl)])
-    up = nice_axis([value for _, found in everything for value in _ends(found)])
+    up = axis_over(found for _, found in everything)
     points = [
         Point(
             key,
             axis.place(kl["mean"]),
             _height(up, found["mean"]),
             (axis.place(kl["low"]), axis.place(kl["high"])),
-            (_height(up, _ends(found)[0]), _height(up, _ends(found)[2])),
+            (_height(up, ends(found)[0]), _height(up, ends(found)[2])),
             f"{name(key)}: KL {nats(shown[key])}, {quantity_name(quantity)} {interval(found)}",
         )
         for key, (kl, found) in spots.items()
@@ -110,19 +110,12 @@ def _kl(entry: Mapping[str, Any]) -> dict[str, float]:
     known = entry["kl_sequence"]
     if known is None:
         return _exactly(entry["kl_bound"])
-    low, mean, high = _ends(known)
+    low, mean, high = ends(known)
     return {"mean": mean, "low": low, "high": high}
 
 
 def _exactly(value: float) -> dict[str, float]:
     return dict.fromkeys(("mean", "low", "high"), value)
-
-
-def _ends(estimate: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Low, mean, high; a lone observation is all three."""
-    mean = estimate["mean"]
-    low, high = (mean if estimate[end] is None else estimate[end] for end in ("low", "high"))
-    return low, mean, high
 
 
 def _height(axis: Axis, value: float) -> float:
@@ -169,7 +162,7 @@ def _said(summary: Mapping[str, Any], key: str, ahead: Mapping[str, Any] | None)
     told = ", ".join(
         f"{quantity_name(what)} {interval(ahead[what], sign=True)}" for what in measured
     )
-    low, _, high = _ends(ahead[measured[0]])
+    low, _, high = ends(ahead[measured[0]])
     values = {"policy": name(key), "kl": kl, "told": told}
     if low > 0:
         return say(

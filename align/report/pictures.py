@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from align.messages import say
-from align.report.facts import PARTS, language_name
+from align.report.facts import slices
 from align.report.text import interval, name, number
 
 PLOT_MARGIN = 1.5
@@ -103,8 +103,7 @@ def mark(
     *,
     minor: bool = False,
 ) -> Mark:
-    mean = estimate["mean"]
-    low, high = (mean if estimate[end] is None else estimate[end] for end in ("low", "high"))
+    low, mean, high = ends(estimate)
     title = f"{what}: {interval(dict(estimate))}, n = {estimate['n']}"
     return Mark(policy, y, axis.place(mean), axis.place(low), axis.place(high), title, minor)
 
@@ -113,7 +112,7 @@ def overview(policies: Mapping[str, Any], judge: str) -> Forest:
     """The picture at the top: each policy on all prompts, and smaller on unseen templates."""
     parts = {key: entry[judge] for key, entry in policies.items()}
     shown = [part[s] for part in parts.values() for s in ("all", "unseen") if part[s]]
-    axis = UNIT if judge == "gold" else nice_axis(_ends(shown))
+    axis = UNIT if judge == "gold" else axis_over(shown)
     rows, marks = [], []
     for i, (key, part) in enumerate(parts.items()):
         middle = 52 * i + 26
@@ -132,19 +131,18 @@ def overview(policies: Mapping[str, Any], judge: str) -> Forest:
 def families(policies: Mapping[str, Any], judge: str) -> Forest:
     """Every policy in every part; the families come last, SFT's best first."""
     parts = {key: entry[judge] for key, entry in policies.items()}
-    general = len(_named_slices({**parts["sft"], "family": {}}))
-    slices = _named_slices(parts["sft"])
-    slices[general:] = sorted(slices[general:], key=lambda item: -item[1]["mean"])
+    general = slices(parts["sft"]).items()
+    by_mean = sorted(parts["sft"]["family"].items(), key=lambda item: -item[1]["mean"])
     pitch = 11
     height = pitch * len(parts) + 14
-    shown = [found for part in parts.values() for _, found in _named_slices(part)]
-    axis = UNIT if judge == "gold" else nice_axis(_ends(shown))
+    shown = [found for part in parts.values() for _, found in _all_slices(part)]
+    axis = UNIT if judge == "gold" else axis_over(shown)
     rows, marks = [], []
-    for i, (label, start) in enumerate(slices):
+    for i, (label, start) in enumerate([*general, *by_mean]):
         rows.append(ForestRow(label, f"n = {start['n']}"))
         for j, (key, part) in enumerate(parts.items()):
             y = height * i + 7 + pitch * (j + 0.5)
-            found = dict(_named_slices(part))[label]
+            found = dict(_all_slices(part))[label]
             marks.append(mark(axis, found, key, y, f"{name(key)}, {label}"))
     return Forest(axis, height, rows, marks)
 
@@ -162,19 +160,20 @@ def reward_accuracy(card: Mapping[str, Any]) -> Forest:
     return Forest(UNIT, 28, rows, marks, rules=rules)
 
 
-def _named_slices(part: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    found = [(label.said(), part[key]) for key, label in PARTS if part[key] is not None]
-    found += [(language_name(key), part["language"][key]) for key in part["language"]]
-    return found + list(part["family"].items())
+def _all_slices(part: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [*slices(part).items(), *part["family"].items()]
 
 
-def _ends(estimates: Iterable[Mapping[str, Any]]) -> list[float]:
-    return [
-        value
-        for estimate in estimates
-        for value in (estimate["mean"], estimate["low"], estimate["high"])
-        if value is not None
-    ]
+def ends(estimate: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Low, mean, high; a lone observation is all three."""
+    mean = estimate["mean"]
+    low, high = (mean if estimate[end] is None else estimate[end] for end in ("low", "high"))
+    return low, mean, high
+
+
+def axis_over(estimates: Iterable[Mapping[str, Any]]) -> Axis:
+    """An axis over estimates and their intervals."""
+    return nice_axis(value for estimate in estimates for value in ends(estimate))
 
 
 def _band(axis: Axis, estimate: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -42,15 +42,15 @@ def interval(estimate: dict[str, Any] | None, digits: int = 2, *, sign: bool = F
     return f"{mean} [{low}, {high}]"
 
 
-def mean(estimate: dict[str, Any] | None, digits: int = 2, *, sign: bool = False) -> str:
-    return MISSING if estimate is None else number(estimate["mean"], digits, sign=sign)
+def mean(estimate: dict[str, Any] | None, digits: int = 2) -> str:
+    return MISSING if estimate is None else number(estimate["mean"], digits)
 
 
-def nats(entry: Mapping[str, Any], digits: int = 1) -> str:
+def nats(entry: Mapping[str, Any]) -> str:
     """The KL to SFT of a policy's entry: `1.2`, or `≤ 1.2` where only a bound is known."""
     if entry.get("kl_sequence") is not None:
-        return number(entry["kl_sequence"]["mean"], digits)
-    return f"≤ {number(entry['kl_bound'], digits)}"
+        return number(entry["kl_sequence"]["mean"], 1)
+    return f"≤ {number(entry['kl_bound'], 1)}"
 
 
 def name(policy: str) -> str:

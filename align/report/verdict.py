@@ -78,7 +78,7 @@ def listed_in_full(found: Verdict) -> list[tuple[str, tuple[str, ...]]]:
 
 def _headline(changes: dict[str, Change], judge: str, *, costly: bool) -> str:
     if not changes:
-        return say("Nothing to compare: only base and SFT were evaluated.")
+        return say("Nothing to compare: no policy beyond SFT was evaluated.")
     found = {
         wanted: [name(key) for key, one in changes.items() if one == wanted]
         for wanted in ("better", "worse", "unclear", "undecided")

@@ -30,8 +30,7 @@ from align.messages.errors import ConfigError
 from align.models import quantized
 from align.models.forward import policy_forward
 from align.models.load import HEAD
-from align.models.pretrained import Path_, naming, source
-from align.models.untrusted import check_files
+from align.models.pretrained import Path_, checked_source, naming
 from align.models.upcast import in_float32
 from align.sampling.decoding import decoding_for
 from align.sampling.sampler import Sample, collate, evaluating
@@ -167,10 +166,8 @@ def _check_positions(
 
 def _read_config(path: Path_, revision: str | None) -> PreTrainedConfig:
     with naming(path, revision):
-        if "gguf_file" not in source(path):
-            check_files(path, revision)
         return AutoConfig.from_pretrained(
-            **source(path), revision=revision, trust_remote_code=False
+            **checked_source(path, revision), revision=revision, trust_remote_code=False
         )
 
 

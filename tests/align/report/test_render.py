@@ -162,7 +162,9 @@ def test_tables_of_the_markdown_have_one_width(clean: tuple[str, str]) -> None:
         assert set(rows[1]) <= set("|-: ")
 
 
-@pytest.mark.parametrize("names", [["sft", "rloo"], ["sft", "best_of_n", "grpo"], summaries.EVERY])
+@pytest.mark.parametrize(
+    "names", [["sft"], ["sft", "rloo"], ["sft", "best_of_n", "grpo"], summaries.EVERY]
+)
 def test_any_policies_make_a_whole_page(names: list[str]) -> None:
     found = summaries.summary({name: summaries.EVERY[name] for name in names}, per_family=4)
     samples = summaries.sample_rows(dict.fromkeys(names, "an answer"))
@@ -173,6 +175,7 @@ def test_any_policies_make_a_whole_page(names: list[str]) -> None:
         assert f"\n.{name} {{ --c: var(--look-" in Page(page).style
     for height in set(re.findall(r'class="row h(\d+)"', page)):
         assert f".h{height} {{ height: {height}px; }}" in Page(page).style
+    assert ("difference to SFT" in text) == ("Against SFT" in notes) == (len(names) > 1)
     assert ("best-of-n" in text) == ("best-of-n" in notes) == ("best_of_n" in names)
     assert not re.search(r"\bnan\b|None", page + notes)
     for block in re.findall(r"(?:^\|.*\n)+", notes, flags=re.MULTILINE):
