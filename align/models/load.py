@@ -103,15 +103,19 @@ def load_causal_lm(
     revision: str | None = None,
     dtype: str = "auto",
     device: torch.device,
-    load_in_4bit: bool = False,
+    in_4bit: torch.dtype | None = None,
 ) -> PreTrainedModel:
-    """Load a language model, in evaluation mode."""
+    """Load a language model, in evaluation mode.
+
+    Args:
+        in_4bit: type that linear layers held in four bits compute in; None: they are not.
+    """
     model, info = load_weights(
         AutoModelForCausalLM,
         path,
         revision=revision,
         dtype=find_dtype(dtype, device),
-        **(quantized.settings(find_dtype(dtype, device), device) if load_in_4bit else {}),
+        **quantized.settings(in_4bit, device),
     )
     refuse_unread(path, info)
     text_config = model.config.get_text_config()
@@ -130,9 +134,12 @@ def load_reward_model(
     dtype: str = "auto",
     device: torch.device,
     seed: int = 0,
-    load_in_4bit: bool = False,
+    in_4bit: torch.dtype | None = None,
 ) -> PreTrainedModel:
     """Load a scalar scorer, from a reward model or from a language model that has no head yet.
+
+    Args:
+        in_4bit: as in `load_causal_lm`.
 
     A new head is drawn from N(0, 1/√(d+1)) with `seed` and has no bias.
     Source: Stiennon 2020, arXiv:2009.01325 (released code); Huang 2024, arXiv:2403.17031.
@@ -143,7 +150,7 @@ def load_reward_model(
         revision=revision,
         dtype=find_dtype(dtype, device),
         num_labels=1,
-        **(quantized.settings(find_dtype("auto", device), device) if load_in_4bit else {}),
+        **quantized.settings(in_4bit, device),
     )
     head = getattr(model, HEAD, None)
     if head is None:

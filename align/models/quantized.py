@@ -61,8 +61,10 @@ def check(recipe: Recipe, stages: Collection[str]) -> None:
         )
 
 
-def settings(compute_dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """What `from_pretrained` takes to load a model in four bits."""
+def settings(compute_dtype: torch.dtype | None, device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` takes to load a model in four bits; nothing for None."""
+    if compute_dtype is None:
+        return {}
     return {
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True,

@@ -139,7 +139,7 @@ class TrainingSetup:
             "revision": self.revision,
             "dtype": dtype,
             "device": self.device,
-            "load_in_4bit": self.context.recipe.model.load_in_4bit,
+            "in_4bit": self.compute_dtype if self.context.recipe.model.load_in_4bit else None,
         }
         if task == "reward":
             pad_id = self.tokenizer.pad_token_id

@@ -44,7 +44,7 @@ def adapted(model, task):
 @needs_bitsandbytes
 def test_linear_layers_are_held_in_four_bits_and_nothing_else_is(base):
     """NF4 of normal weights is off by 9 % (Dettmers 2023, arXiv:2305.14314: by its 16 values)."""
-    plain, model = llama(), load.load_causal_lm(base, device=CPU, load_in_4bit=True)
+    plain, model = llama(), load.load_causal_lm(base, device=CPU, in_4bit=torch.float32)
     small = {name for name, w in model.named_parameters() if w.dtype == torch.uint8}
     assert small == {n for n, _ in plain.named_parameters() if n.endswith("_proj.weight")}
     assert len(small) == 14
@@ -61,10 +61,21 @@ def test_linear_layers_are_held_in_four_bits_and_nothing_else_is(base):
 
 
 @needs_bitsandbytes
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_reward_model_computes_in_the_type_that_is_asked_for_and_keeps_a_float32_head(
+    base, dtype
+):
+    model = load.load_reward_model(base, pad_id=0, dtype="float32", device=CPU, in_4bit=dtype)
+    small = [m for m in model.modules() if hasattr(m, "compute_dtype")]
+    assert len(small) == 14 and {m.compute_dtype for m in small} == {dtype}
+    assert model.score.weight.dtype == model.model.embed_tokens.weight.dtype == torch.float32
+
+
+@needs_bitsandbytes
 def test_a_width_that_a_cpu_reads_wrongly_is_refused(tmp_path):
     tiny.llama(1, hidden_size=96).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="q_proj has 96 inputs, and on a CPU bitsandbytes reads"):
-        load.load_causal_lm(tmp_path, device=CPU, load_in_4bit=True)
+        load.load_causal_lm(tmp_path, device=CPU, in_4bit=torch.float32)
 
 
 @needs_bitsandbytes
@@ -73,7 +84,7 @@ def test_the_merged_model_computes_what_was_trained(base, task):
     """Merged into the four bits themselves, as PEFT would, the adapter is rounded: off by far."""
     settings = {"pad_id": 0} if task == "reward" else {}
     loader = load.load_causal_lm if task == "causal" else load.load_reward_model
-    model = adapted(loader(base, device=CPU, load_in_4bit=True, **settings), task)
+    model = adapted(loader(base, device=CPU, in_4bit=torch.float32, **settings), task)
     ids = torch.tensor([[5, 9, 40, 8, 200, 31]])
     with torch.no_grad():
         trained = model(ids).logits
@@ -89,7 +100,7 @@ def test_the_merged_model_computes_what_was_trained(base, task):
 @needs_bitsandbytes
 def test_a_pass_without_training_does_not_change_the_weights(base):
     """Where a CPU has avx512_bf16, bitsandbytes would round the scales to bfloat16 for good."""
-    model = load.load_causal_lm(base, device=CPU, load_in_4bit=True)
+    model = load.load_causal_lm(base, device=CPU, in_4bit=torch.float32)
     ids = torch.tensor([[5, 9, 40]])
     state = model.model.layers[0].mlp.up_proj.weight.quant_state
     before = state.absmax.clone()
