@@ -28,6 +28,10 @@ _LAST_RESORT = 4
 """Times the seconds that something may take, until the kernel ends the process."""
 
 
+OUT_OF_TIME = {-signal.SIGXCPU, -signal.SIGPROF, -signal.SIGKILL}
+"""How the kernel ends what computes in C for too long; the last also what waits for ever."""
+
+
 class OutOfTimeError(Exception):
     """What was run took longer than it may."""
 
@@ -79,11 +83,12 @@ class Watch:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def in_child(action: Callable[[], str], *, seconds: float) -> str | None:
+def in_child(action: Callable[[], str], *, seconds: float) -> str | int:
     """Do something in a forked child, which the kernel ends after `seconds` of computing.
 
     Returns:
-        What the action returned; None where the child was ended.
+        What the action returned; where the child ended before, its exit code, or minus the signal,
+        which is one of OUT_OF_TIME where it took too long.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -91,12 +96,13 @@ def in_child(action: Callable[[], str], *, seconds: float) -> str | None:
         _speak(action, writing, seconds)
     os.close(writing)
     try:
-        return _listen(reading, until=time.monotonic() + 30 + 10 * seconds)
+        said = _listen(reading, until=time.monotonic() + 30 + 10 * seconds)
     finally:
         os.close(reading)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if said is None else said
 
 
 def _speak(action: Callable[[], str], writing: int, seconds: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from align.data.limits import MEMORY, OutOfTimeError, Watch, in_child
+from align.data.limits import MEMORY, OUT_OF_TIME, OutOfTimeError, Watch, in_child
 from align.data.rows import Message
+from align.messages import Sentence, say
 from align.messages.errors import ConfigError
 
 TEMPLATE_DATE = datetime(2024, 7, 26)
@@ -165,8 +167,8 @@ def _apply(
     _try_out(tokenizer, template)
     try:
         return _written(tokenizer, template, messages, generation_prompt)
-    except (OutOfTimeError, MemoryError, _OutOfSpaceError) as error:
-        raise _unbounded(tokenizer, _BOUNDS[type(error)]) from None
+    except _BEYOND as error:
+        raise _unbounded(tokenizer, type(error).__name__) from None
     except FAULTS as error:
         roles = ", ".join(str(message["role"]) for message in messages)
         begins = PLACEHOLDER.sub("…", str(messages[0]["content"]))[:40] if messages else ""
@@ -186,11 +188,12 @@ class _OutOfSpaceError(Exception):
     pass
 
 
-_BOUNDS: dict[type[BaseException], str] = {
-    OutOfTimeError: f"{_WATCH.seconds:g} s of computing",
-    MemoryError: f"{MEMORY >> 30} GiB of memory",
-    _OutOfSpaceError: f"{LONGEST:,} characters",
+_BOUNDS = {
+    "OutOfTimeError": Sentence("{seconds:g} s of computing"),
+    "MemoryError": Sentence("{gib} GiB of memory"),
+    "_OutOfSpaceError": Sentence("{characters:,} characters"),
 }
+_BEYOND = (OutOfTimeError, MemoryError, _OutOfSpaceError)
 
 
 def _written(
@@ -232,19 +235,28 @@ def _try_out(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
                     _written(tokenizer, template, messages, generation_prompt)
                 except FAULTS:  # it may well refuse some
                     continue
-                except tuple(_BOUNDS) as error:
-                    return _BOUNDS[type(error)]
+                except _BEYOND as error:
+                    return type(error).__name__
         return ""
 
     if template not in _TRIED_OUT:
-        told = in_child(write, seconds=2 * _WATCH.seconds)
-        _TRIED_OUT[template] = _BOUNDS[OutOfTimeError] if told is None else told
-    if _TRIED_OUT[template]:
-        raise _unbounded(tokenizer, _TRIED_OUT[template])
+        _TRIED_OUT[template] = in_child(write, seconds=2 * _WATCH.seconds)
+    found = _TRIED_OUT[template]
+    if found in OUT_OF_TIME:
+        raise _unbounded(tokenizer, OutOfTimeError.__name__)
+    if isinstance(found, int):
+        raise ConfigError(
+            "the chat template of {tokenizer!r} ends the process that tries it out ({how}); use "
+            "another model, or give model.chat_template=chatml",
+            tokenizer=tokenizer.name_or_path,
+            how=signal.Signals(-found).name if found < 0 else say("exit code {code}", code=found),
+        )
+    if found:
+        raise _unbounded(tokenizer, found)
 
 
-_TRIED_OUT: dict[str, str] = {}
-"""What bound each template took no notice of; empty for one that keeps within all."""
+_TRIED_OUT: dict[str, str | int] = {}
+"""Which bound each template took no notice of, or how it ended its child; empty for a good one."""
 _TURNS = [
     {"role": "user", "content": "What is 2 + 3? " * 4},
     {"role": "assistant", "content": "It is 5."},
@@ -260,12 +272,13 @@ _TRIALS: list[list[dict[str, Any]]] = [
 ]
 
 
-def _unbounded(tokenizer: PreTrainedTokenizerBase, bound: str) -> ConfigError:
+def _unbounded(tokenizer: PreTrainedTokenizerBase, beyond: str) -> ConfigError:
+    """The error that is told for one of _BEYOND, by its name."""
     return ConfigError(
         "the chat template of {tokenizer!r} takes more than {bound} to write a conversation; "
         "use another model, or give model.chat_template=chatml",
         tokenizer=tokenizer.name_or_path,
-        bound=bound,
+        bound=_BOUNDS[beyond].said(seconds=_WATCH.seconds, gib=MEMORY >> 30, characters=LONGEST),
     )
 
 

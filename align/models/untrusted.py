@@ -16,6 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from align.messages import say
 from align.messages.errors import ConfigError
 
 INDEX = "model.safetensors.index.json"
@@ -68,14 +69,14 @@ def _fault(key: str, value: Any) -> str | None:
     if _IMPLEMENTATION.fullmatch(key) and value is not None:
         name = str(value)
         if not re.fullmatch(r"[a-z0-9_]+", name):
-            return "names code to fetch and run; remove the line"
+            return say("names code to fetch and run; remove the line")
         if "flash" in name and importlib.util.find_spec("flash_attn") is None:
-            return "is not installed, and would be fetched and run; remove the line"
+            return say("is not installed, and would be fetched and run; remove the line")
     if isinstance(value, int | float) and not isinstance(value, bool):
         if _LAYERS.fullmatch(key) and not 0 <= value <= MOST_LAYERS:
-            return f"a model has up to {MOST_LAYERS:,} layers; correct it"
+            return say("a model has up to {most:,} layers; correct it", most=MOST_LAYERS)
         if _SIZE.fullmatch(key) and value > LARGEST_SIZE:
-            return f"no model has a size above {LARGEST_SIZE:,}; correct it"
+            return say("no model has a size above {largest:,}; correct it", largest=LARGEST_SIZE)
     return None
 
 

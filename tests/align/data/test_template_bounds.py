@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import mmap
+import os
 import resource
 import signal
 import subprocess
@@ -89,6 +90,21 @@ def test_a_template_that_fails_is_refused_in_one_line(name):
     with pytest.raises(ConfigError) as told:
         chat.prompt_ids(with_template(TRACEBACKS[name] + DONE), TALK)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM), "(SIGTERM)"),
+        (lambda *_, **__: os._exit(7), "(exit code 7)"),
+    ],
+)
+def test_a_template_that_ends_its_process_is_not_said_to_take_long(monkeypatch, end, told):
+    tokenizer = with_template(DONE)
+    monkeypatch.setattr(tokenizer, "apply_chat_template", end)
+    with pytest.raises(ConfigError, match="ends the process that tries it out") as error:
+        chat.prompt_ids(tokenizer, TALK)
+    assert told in str(error.value)
 
 
 def test_a_template_that_waits_for_a_word_is_ended_in_this_process():

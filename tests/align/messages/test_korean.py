@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import html
+import json
 import re
 
 import pytest
 
 from align.config.recipe import load_recipe
 from align.config.sources import DataSource
+from align.data import chat
+from align.data.files import read_rows
 from align.data.load import load_preferences
 from align.messages import say
 from align.messages.errors import UserError
+from align.models.untrusted import check_files
 from align.report.frontier import words
 from align.report.render import render
 from align.report.terminal import table
 from align.report.verdict import verdict
-from tests import summaries
+from tests import summaries, tiny
 from tests.align.report.test_alarms import logged
 
 ENGLISH = re.compile(r"(?:\b[a-z’']+ ){3,}[a-z’']+")
@@ -97,6 +102,37 @@ def test_a_mistake_in_a_row_is_told_in_korean(tmp_path, rows):
     path.write_text(rows, encoding="utf-8")
     with pytest.raises(UserError) as raised:
         load_preferences(DataSource(path=str(path)))
+    is_korean(raised.value)
+
+
+FOREIGN = (
+    {"_attn_implementation": "evil/kernel"},
+    {"_attn_implementation": "flash_attention_3"},
+    {"num_hidden_layers": 10**9},
+    {"vocab_size": 10**12},
+)
+
+
+@pytest.mark.parametrize("config", FOREIGN)
+def test_what_a_model_may_not_say_is_told_in_korean(tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        check_files(tmp_path, None)
+    is_korean(raised.value)
+
+
+def test_a_template_beyond_its_bounds_is_told_in_korean():
+    tokenizer = copy.deepcopy(tiny.tokenizer())
+    tokenizer.chat_template = "{{ 'a' * 99999999 }}"
+    with pytest.raises(UserError, match="글자 1,000,000개") as raised:
+        chat.prompt_ids(tokenizer, [{"role": "user", "content": "a"}])
+    is_korean(raised.value)
+
+
+@pytest.mark.parametrize("path", [".", "./no.jsonl"])
+def test_a_file_that_is_none_is_told_in_korean(path):
+    with pytest.raises(UserError) as raised:
+        read_rows(DataSource(path=path))
     is_korean(raised.value)
 
 
