@@ -41,9 +41,8 @@ def test_a_file_written_anew_while_a_stage_starts_ends_it_with_code_75(
 
     monkeypatch.setattr(Reading, "__init__", then_written)
     run = f"run={name}"
-    parents = [f"parents.{parent}={world.out(parent)}" for parent in ("sft", "reward")]
     capsys.readouterr()
-    assert world.run(name, run, *(parents if name != "sft" else ())) == 75
+    assert world.run(name, run, *(world.parents() if name != "sft" else ())) == 75
     told = f"error: {name}: {file} changed while the stage was reading it; run the same command ag"
     assert capsys.readouterr().err.startswith(told)
     assert not (world.folder / "runs" / name / name).exists()

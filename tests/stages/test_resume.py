@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import sys
 
 import pytest
 
-from align.runs.tracking import Tracker, read_metrics
+from align.runs.tracking import Tracker
 from tests.align.runs.test_mirror import Stand
-from tests.stages.world import LORA, World, weights
+from tests.stages.resuming import curve, differences, stopped_in
+from tests.stages.world import LORA, World
 
 STEPS = 4
 
@@ -23,12 +23,8 @@ def world(tmp_path_factory):
     world.recipe["reward"]["lora"] = LORA
     world.recipe["ppo"] |= {"iterations": STEPS, "learning_rate": 1e-2, "lora": LORA}
     assert world.run("sft") == world.run("reward") == 0
-    assert world.run("ppo", "run=whole", *parents(world)) == 0
+    assert world.run("ppo", "run=whole", *world.parents()) == 0
     return world
-
-
-def parents(world):
-    return [f"parents.{name}={world.out(name)}" for name in ("sft", "reward")]
 
 
 @pytest.fixture
@@ -36,36 +32,17 @@ def attempt(world, tmp_path, monkeypatch, capsys):
     """Run PPO in a run directory of its own; return (exit code, stdout, stderr)."""
 
     def call(*items, signal_at=0, number=signal.SIGTERM):
-        log = Tracker.log
-
-        def logged(self, step, metrics, *, total=None):
-            log(self, step, metrics, total=total)
-            if step == signal_at:
-                os.kill(os.getpid(), number)
-
-        monkeypatch.setattr(Tracker, "log", logged)
-        code = world.run("ppo", f"run={tmp_path.name}", *parents(world), *items)
-        monkeypatch.setattr(Tracker, "log", log)
+        with stopped_in(monkeypatch, Tracker, "log", signal_at, number):
+            code = world.run("ppo", f"run={tmp_path.name}", *world.parents(), *items)
         return code, *capsys.readouterr()
 
     call.run_dir = world.folder / "runs" / tmp_path.name
     return call
 
 
-def rows(world, run):
-    found = read_metrics(world.folder / "runs" / run / "ppo" / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if key != "time"} for row in found]
-
-
-def same(world, run):
-    """Whether a run ended as the undisturbed one: weights to the bit, each step once."""
-    folders = [world.folder / "runs" / name / "ppo" / "model" for name in (run, "whole")]
-    got, expected = map(weights, folders)
-    return (
-        got.keys() == expected.keys()
-        and all(got[name].equal(expected[name]) for name in expected)
-        and rows(world, run) == rows(world, "whole")
-    )
+def to_the_whole(world, attempt):
+    """What differs from the undisturbed run."""
+    return differences(world, "ppo", attempt.run_dir.name, "whole")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -82,8 +59,8 @@ def test_a_stop_signal_saves_the_iteration_and_the_same_command_goes_on(
     got, out, err = attempt()
     assert (got, err) == (0, "")
     assert f"ppo      resumes at 2/{STEPS} from a checkpoint\n" in out
-    assert same(world, attempt.run_dir.name)
-    assert [row["step"] for row in rows(world, attempt.run_dir.name)] == [1, 2, 3, 4]
+    assert to_the_whole(world, attempt) == []
+    assert [row["step"] for row in curve(world, "ppo", attempt.run_dir.name)] == [1, 2, 3, 4]
     assert not (attempt.run_dir / ".checkpoints").exists()
     assert attempt()[1] == "ppo      up to date\n"
     assert attempt("checkpoint_every=1")[1] == "ppo      up to date\n"
@@ -96,7 +73,7 @@ def test_force_and_another_recipe_start_anew(world, attempt):
     code, out, _ = attempt("kl_coef=0.3", signal_at=1)
     assert "ppo      starts anew, its checkpoint at 1 is removed: ppo.kl_coef 0.05 → 0.3\n" in out
     assert attempt("kl_coef=0.3")[0] == 0
-    assert not same(world, attempt.run_dir.name)
+    assert to_the_whole(world, attempt)
 
 
 def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_leads_to_the_same_end(world, attempt):
@@ -108,7 +85,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_leads_to_the_same_
     assert "were published; moved to" in out
     assert "quarantine/ppo-step-3-1\n" in out
     assert f"ppo      resumes at 2/{STEPS} from a checkpoint\n" in out
-    assert same(world, attempt.run_dir.name)
+    assert to_the_whole(world, attempt) == []
 
 
 def test_a_full_disk_while_saving_exits_75_and_the_earlier_checkpoint_serves(world, attempt):
@@ -122,7 +99,7 @@ def test_a_full_disk_while_saving_exits_75_and_the_earlier_checkpoint_serves(wor
     assert "ppo-step-2: cannot be written: File too large" in err
     code, out, _ = attempt()
     assert f"ppo      resumes at 1/{STEPS} from a checkpoint\n" in out
-    assert same(world, attempt.run_dir.name)
+    assert to_the_whole(world, attempt) == []
 
 
 def test_the_same_wandb_run_goes_on(world, attempt, monkeypatch):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 
 from align.evaluation import evaluation_set
+from tests.stages.resuming import stopped_in
 from tests.stages.world import World, rows
 
 CHECKS = [{"kind": "contains_any", "values": ["a", "e"], "core": True}]
@@ -35,27 +33,17 @@ def world(tmp_path_factory):
 
 
 def run(world, name, *items):
-    given = [f"parents.{parent}={world.out(parent)}" for parent in ("sft", "reward")]
-    return world.run("evaluate", f"run={name}", *given, *items)
+    return world.run("evaluate", f"run={name}", *world.parents(), *items)
 
 
 def stopped(monkeypatch, world, name, module, function, call, *items):
     """Run it, and stop it by a signal in the n-th call of a function."""
-    plain, calls = getattr(module, function), []
-
-    def counted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain(*args, **kwargs)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(module, function, counted)
+    with stopped_in(monkeypatch, module, function, call) as calls:
         return run(world, name, *items), len(calls)
 
 
 def files(world, name):
-    out = world.folder / "runs" / name / "evaluate"
+    out = world.out("evaluate", name)
     summary = (out / "summary.json").read_text("utf-8").replace(f'"{name}"', '"NAME"')
     return summary, (out / "samples.jsonl").read_text("utf-8")
 
@@ -126,7 +114,5 @@ def test_a_changed_policy_answers_anew(world, monkeypatch, capsys):
     assert world.run("sft", "run=more", "trainer.max_steps=3") == 0
     assert world.run("reward", "run=more") == 0
     capsys.readouterr()
-    more = world.folder / "runs" / "more"
-    given = [f"parents.{parent}={more / parent}" for parent in ("sft", "reward")]
-    assert world.run("evaluate", "run=other", *given) == 0
+    assert world.run("evaluate", "run=other", *world.parents("more")) == 0
     assert "kept from before" not in capsys.readouterr().out

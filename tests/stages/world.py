@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +91,18 @@ class World:
         argv = [str(path), f"runs_dir={self.folder / 'runs'}", *method, *items]
         return main(*STAGES[name], argv=argv)
 
-    def out(self, name: str) -> Path:
-        return self.folder / "runs" / "recipe" / name
+    def out(self, name: str, run: str = "recipe") -> Path:
+        return self.folder / "runs" / run / name
+
+    def parents(self, run: str = "recipe", names: Sequence[str] = ("sft", "reward")) -> list[str]:
+        """What is given on the command line to take the parents from another run."""
+        return [f"parents.{name}={self.out(name, run)}" for name in names]
 
     def manifest(self, name: str) -> dict[str, Any]:
         return json.loads((self.out(name) / "manifest.json").read_text("utf-8"))
 
-    def curve(self, name: str) -> list[dict[str, Any]]:
-        text = (self.out(name) / "metrics.jsonl").read_text("utf-8")
+    def curve(self, name: str, run: str = "recipe") -> list[dict[str, Any]]:
+        text = (self.out(name, run) / "metrics.jsonl").read_text("utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
 

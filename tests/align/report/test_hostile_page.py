@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from align.messages import visible
 from align.report.render import render
 from tests import summaries
+from tests.browser import needs_chromium, opened
 
 RUN = "document.documentElement.setAttribute('data-ran',1)"
 PAYLOADS = [
@@ -91,7 +90,7 @@ def hostile() -> tuple[str, str]:
     return render(summary, samples, summaries.METRICS, showcase=len(samples))
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium on the path")
+@needs_chromium
 @pytest.mark.parametrize("policy", ["as published", "without its policy"])
 def test_a_browser_runs_nothing(hostile, tmp_path, policy):
     page = hostile[0]
@@ -104,15 +103,6 @@ def test_a_browser_runs_nothing(hostile, tmp_path, policy):
     live = page.replace("<main>", f"<main><script>{RUN}</script>", 1)
     ran = "data-ran" in opened(live, tmp_path).split("<head>")[0]
     assert ran == (policy == "without its policy")  # the test can fail, and the policy holds
-
-
-def opened(page: str, folder) -> str:
-    """The document as the browser has it after loading."""
-    file = folder / "report.html"
-    file.write_text(page, encoding="utf-8")
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={folder / 'profile'}", file.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 def test_no_acting_character_is_left_in_page_and_markdown(hostile):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,9 @@ import pytest
 
 from align.report.render import render
 from tests import summaries
+from tests.browser import needs_chromium, opened
 
 WIDTHS = (390, 768, 1280)
-NAMES = ("google-chrome", "chromium", "chromium-browser")
-FOUND = [path for name in NAMES if (path := shutil.which(name))]
-CHROMIUM = next((path for path in FOUND if "snap" not in str(Path(path).resolve())), "")
-"""A snap sees no temporary folder."""
 MEASURE = """
 const INTERVAL = /\\[[^\\[\\]]{1,40}\\]/g;
 const WORD = /(?:(?<!\\w)[-−+](?=\\d))?[A-Za-z0-9]+(?:[.,:]\\d+)*/g;
@@ -79,37 +74,19 @@ onload = () => {
 
 def measured(page: str, folder: Path) -> list[dict[str, Any]]:
     """What Chromium says of the page at each width, with all details open."""
-    opened = html.escape(page.replace("<details>", "<details open>"), quote=True)
+    shown = html.escape(page.replace("<details>", "<details open>"), quote=True)
     frames = "".join(
-        f'<iframe width="{width}" height="900" srcdoc="{opened}"></iframe>' for width in WIDTHS
+        f'<iframe width="{width}" height="900" srcdoc="{shown}"></iframe>' for width in WIDTHS
     )
-    around = folder / "around.html"
-    around.write_text(
+    around = (
         f'<!doctype html><meta charset="utf-8"><style>iframe {{ border: 0 }}</style>{frames}'
-        f"<pre></pre><script>{MEASURE}</script>",
-        encoding="utf-8",
+        f"<pre></pre><script>{MEASURE}</script>"
     )
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--dump-dom",
-    ]
-    done = subprocess.run(
-        [*command, f"--user-data-dir={folder / 'profile'}", around.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return json.loads(html.unescape(re.findall(r"<pre>(.*)</pre>", done.stdout, re.DOTALL)[-1]))
+    loaded = opened(around, folder, "--hide-scrollbars")
+    return json.loads(html.unescape(re.findall(r"<pre>(.*)</pre>", loaded, re.DOTALL)[-1]))
 
 
-@pytest.mark.skipif(
-    not CHROMIUM, reason="no Chromium here: how the page is laid out is not measured"
-)
+@needs_chromium
 @pytest.mark.parametrize(("language", "gold"), [("en", True), ("ko", True), ("ko", False)])
 def test_nothing_runs_out_is_cut_overlaps_or_breaks_within_a_number(
     language: str, gold: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
