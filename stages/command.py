@@ -15,11 +15,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from align.messages import say
+
 app = typer.Typer(
     name="align",
-    help="SFT, reward model, PPO and DPO, and a report that says whether alignment worked.",
-    epilog="In order: align new mine · align doctor mine.yaml · align run mine.yaml · align show "
-    "mine. ALIGN_LANG=ko speaks Korean. Documentation: docs/index.md",
+    help=say("SFT, reward model, PPO and DPO, and a report that says whether alignment worked."),
+    epilog=say(
+        "In order: align new mine · align doctor mine.yaml · align run mine.yaml · align show "
+        "mine. ALIGN_LANG=ko speaks Korean. Documentation: docs/index.md"
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -59,55 +63,66 @@ def _items(incomplete: str) -> list[str]:
     return [f"{key}=" for key in _keys(incomplete)]
 
 
-Recipe = Annotated[Path, typer.Argument(help="recipe file, as stages/recipes/tiny.yaml")]
+Recipe = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help=say("recipe file, as stages/recipes/tiny.yaml"))
+]
 Items = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="key=value…",
-        help="settings; also run=NAME, runs_dir=DIR, force=true",
+        help=say("settings; also run=NAME, runs_dir=DIR, force=true"),
         autocompletion=_items,
     ),
 ]
-RunsDir = Annotated[Path, typer.Option(help="folder of the runs, as runs_dir= of `align run`")]
+RunsDir = Annotated[Path, typer.Option(help=say("folder of the runs, as runs_dir= of `align run`"))]
 
 
 # ---------------------------------------------------------------------------- commands
 
 
-@app.command()
+@app.command(
+    help=say(
+        "Run a recipe: all stages, then table and verdict.\n\nWhat is up to date is left as it is; "
+        "a stopped run resumes."
+    )
+)
 def run(recipe: Recipe, settings: Items = None) -> None:
-    """Run a recipe: all stages, then table and verdict.
-
-    What is up to date is left as it is; a stopped run resumes.
-    """
     from stages import pipeline
 
     raise typer.Exit(pipeline.main([str(recipe), *(settings or [])]))
 
 
-@app.command()
+@app.command(
+    help=say(
+        "Write a recipe for your own model and files.\n\nOn a terminal it asks for what was not "
+        "given; every file is read before the recipe is written."
+    )
+)
 def new(
-    name: Annotated[str, typer.Argument(help="of the recipe, NAME.yaml, and of its runs")],
-    base: Annotated[str | None, typer.Option(help="base model: a folder or a hub name")] = None,
-    revision: Annotated[str | None, typer.Option(help="commit or tag of a hub model")] = None,
-    instructions: Annotated[str | None, typer.Option(help="file of requests and answers")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help=say("of the recipe, NAME.yaml, and of its runs"))
+    ],
+    base: Annotated[
+        str | None, typer.Option(help=say("base model: a folder or a hub name"))
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help=say("commit or tag of a hub model"))] = None,
+    instructions: Annotated[
+        str | None, typer.Option(help=say("file of requests and answers"))
+    ] = None,
     preferences: Annotated[
-        str | None, typer.Option(help="file of pairs: prompt, chosen, rejected")
+        str | None, typer.Option(help=say("file of pairs: prompt, chosen, rejected"))
     ] = None,
-    prompts: Annotated[str | None, typer.Option(help="file of prompts for PPO")] = None,
-    evaluation: Annotated[str | None, typer.Option(help="file of held-out prompts")] = None,
-    language: Annotated[str | None, typer.Option(help="of the comments: en or ko")] = None,
+    prompts: Annotated[str | None, typer.Option(help=say("file of prompts for PPO"))] = None,
+    evaluation: Annotated[str | None, typer.Option(help=say("file of held-out prompts"))] = None,
+    language: Annotated[str | None, typer.Option(help=say("of the comments: en or ko"))] = None,
     lora: Annotated[
-        bool | None, typer.Option("--lora/--full", help="train adapters, or all weights")
+        bool | None, typer.Option("--lora/--full", help=say("train adapters, or all weights"))
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing, take defaults")] = False,
+    device: Annotated[str | None, typer.Option(help=say("auto, cpu or cuda"))] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help=say("ask nothing, take defaults"))
+    ] = False,
 ) -> None:
-    """Write a recipe for your own model and files.
-
-    On a terminal it asks for what was not given; every file is read before the recipe is written.
-    """
-
     def act() -> int:
         from stages.cli.new import Options
         from stages.cli.new import new as write
@@ -120,19 +135,17 @@ def new(
     _end(act)
 
 
-@app.command("settings")
+@app.command("settings", help=say("Explain the settings: range, default, meaning."))
 def explain(
     key: Annotated[
         str,
         typer.Argument(
-            metavar="[STAGE]",
-            help="only these, as ppo, data, sft.lora; sft.trainer: fields of TRL's class",
+            metavar="STAGE",
+            help=say("only these, as ppo, data, sft.lora; sft.trainer: fields of TRL's class"),
             autocompletion=_keys,
         ),
     ] = "",
 ) -> None:
-    """Explain the settings: range, default, meaning."""
-
     def act() -> int:
         from stages.cli.explain import explain
 
@@ -141,16 +154,16 @@ def explain(
     _end(act)
 
 
-@app.command()
+@app.command(help=say("Examine this machine, and what a recipe lacks."))
 def doctor(
-    recipe: Annotated[Path | None, typer.Argument(help="also examine this recipe")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE", help=say("also examine this recipe"))
+    ] = None,
     settings: Items = None,
     torch: Annotated[
-        bool, typer.Option("--torch", help="also ask torch for the device (takes seconds)")
+        bool, typer.Option("--torch", help=say("also ask torch for the device (takes seconds)"))
     ] = False,
 ) -> None:
-    """Examine this machine, and what a recipe lacks."""
-
     def act() -> int:
         from stages.cli.doctor import doctor
 
@@ -159,13 +172,18 @@ def doctor(
     _end(act)
 
 
-@app.command()
+@app.command(help=say("Show the table and the verdict of a run."))
 def show(
-    name: Annotated[str, typer.Argument(metavar="RUN", autocompletion=_run_names)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help=say("its name, as `align runs` lists it"),
+            autocompletion=_run_names,
+        ),
+    ],
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
-    """Show the table and the verdict of a run."""
-
     def act() -> int:
         from stages.cli.runs import show
 
@@ -174,10 +192,8 @@ def show(
     _end(act)
 
 
-@app.command()
+@app.command(help=say("List the runs: when, stages done, figures."))
 def runs(runs_dir: RunsDir = Path("runs")) -> None:
-    """List the runs: when, stages done, figures."""
-
     def act() -> int:
         from stages.cli.runs import list_runs
 

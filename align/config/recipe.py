@@ -21,8 +21,6 @@ from align.config.yaml_lines import Document, KeyPath, Problem, parse_scalar, re
 from align.messages import Sentence, say
 from align.messages.errors import ConfigError
 
-COMMAND_LINE = "command line"
-
 
 def load_recipe(
     path: Path,
@@ -58,9 +56,7 @@ def split_override(item: str) -> tuple[str, str]:
     """Split `key=value`; raise ConfigError for anything else."""
     key, equals, value = item.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
-        raise ConfigError(
-            "{place}: {item}: expected key=value, as in seed=1", place=COMMAND_LINE, item=item
-        )
+        raise ConfigError("command line: {item}: expected key=value, as in seed=1", item=item)
     return key, value
 
 
@@ -116,8 +112,9 @@ def _explain(
 def _problem(path: KeyPath, message: str, document: Document, overridden: set[KeyPath]) -> Problem:
     """Place a problem at its key, or at the nearest enclosing key that the file has."""
     name = ".".join(map(str, path))
-    if any(path[: len(given)] == given for given in overridden):
-        return Problem(COMMAND_LINE, f"{name}: {message}")
+    new = path not in document.lines
+    if any(path[: len(it)] == it or (new and it[: len(path)] == path) for it in overridden):
+        return Problem(say("command line"), f"{name}: {message}")
     line = next(
         (document.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in document.lines), 1
     )

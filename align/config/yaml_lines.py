@@ -6,6 +6,7 @@ Differs from PyYAML's safe_load: `1e-4` is a number, `no` and `off` are words (o
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,13 @@ def parse_scalar(text: str) -> Any:
         loader.dispose()
 
 
+def _other_recipe(path: Path) -> str:
+    near = difflib.get_close_matches(path.stem, [file.stem for file in path.parent.glob("*.yaml")])
+    if near:
+        return say("did you mean `{name}`?", name=path.with_name(f"{near[0]}.yaml"))
+    return say("write one with `align new NAME`, or try stages/recipes/tiny.yaml of this project")
+
+
 def read_yaml(path: Path) -> Document:
     """Parse a recipe file; raise ConfigError when it cannot be read as one mapping at all."""
     source = str(path)
@@ -82,7 +90,7 @@ def read_yaml(path: Path) -> Document:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            "{source}: no such recipe; try stages/recipes/tiny.yaml, or a copy of it", source=source
+            "{source}: no such recipe; {suggestion}", source=source, suggestion=_other_recipe(path)
         ) from None
     except OSError as error:
         raise ConfigError(

@@ -9,15 +9,11 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from align.messages.language import language
 from align.messages.visible import harmless
 
 CATALOGUE = Path(__file__).with_name("ko")
 """A file for each folder whose code speaks."""
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's where PyYAML has it: ten times faster."""
 
 
 def say(sentence: str, /, **values: object) -> str:
@@ -52,7 +48,10 @@ def _said(value: object) -> object:
 @cache
 def korean() -> dict[str, str]:
     """{English sentence: Korean}."""
+    import yaml  # English needs none, and help answers at once
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's: ten times faster
     said: dict[str, str] = {}
     for file in sorted(CATALOGUE.glob("*.yaml")):
-        said |= yaml.load(file.read_text(encoding="utf-8"), LOADER) or {}
+        said |= yaml.load(file.read_text(encoding="utf-8"), loader) or {}
     return said

@@ -86,7 +86,7 @@ def retryable(what: str) -> Iterator[None]:
             "{what}: {reason}{place}; put that right and run again",
             what=what,
             reason=error.strerror,
-            place=f" ({error.filename})" if error.filename else "",
+            place=f" ({error.filename})" if error.filename and error.filename not in what else "",
         ) from error
 
 

@@ -21,6 +21,9 @@ from align.runs.run_dir import open_run
 from align.runs.signals import STOP, Stopped
 from align.runs.tracking import silence_telemetry
 
+WHERE = {"run": "", "runs_dir": "runs", "force": "false"}
+"""Where and how to run: what beside the recipe's own keys is given as key=value."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -50,7 +53,7 @@ def take(items: Sequence[str], defaults: dict[str, str]) -> tuple[dict[str, str]
 def read_command(recipe_path: Path, items: Sequence[str], *, section: str | None = None) -> Command:
     """Read the recipe and the keys that say where and how to run: run, runs_dir, force."""
     began = time.time()
-    chosen, rest = take(items, {"run": "", "runs_dir": "runs", "force": "false"})
+    chosen, rest = take(items, WHERE)
     if chosen["force"] not in ("true", "false"):
         raise ConfigError("force={force}: choose true or false", force=chosen["force"])
     recipe = load_recipe(recipe_path, rest, section=section, fallback_name=chosen["run"])
@@ -66,11 +69,16 @@ def command_line(
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
+    recipe_file = say("recipe file, as stages/recipes/tiny.yaml")
+    keys = say("settings; also run=NAME, runs_dir=DIR, force=true")
+
     @app.command(help=help_text)
     def command(
-        recipe: Path = typer.Argument(help="recipe file, as stages/recipes/tiny.yaml"),  # noqa: B008
+        recipe: Path = typer.Argument(metavar="RECIPE", help=recipe_file),  # noqa: B008
         settings: list[str] = typer.Argument(  # noqa: B008
-            None, metavar="key=value…", help="settings; also run=NAME, runs_dir=DIR, force=true"
+            None,
+            metavar="key=value…",
+            help=keys,
         ),
     ) -> None:
         raise typer.Exit(exit_code_of(lambda: action(recipe, settings or [])))

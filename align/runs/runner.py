@@ -51,9 +51,10 @@ def _main(stages: Sequence[Stage], recipe_path: Path, items: Sequence[str]) -> i
     names = [stage.name for stage in stages]
     chosen, rest = take(items, {"method": names[0] if len(names) == 1 else ""})
     if chosen["method"] not in names:
-        told = f"method={chosen['method']}" if chosen["method"] else "method: missing"
         raise ConfigError(
-            "{told}; choose method={names}", told=told, names=" or method=".join(names)
+            "method={method}: choose one of {names}",
+            method=chosen["method"],
+            names=", ".join(names),
         )
     stage = stages[names.index(chosen["method"])]
     command = read_command(recipe_path, rest, section=stage.section)

@@ -21,6 +21,7 @@ from align.config import Recipe
 from align.config.recipe import load_recipe
 from align.messages import say, tell
 from align.messages.errors import UserError
+from align.runs.command import WHERE, take
 from align.runs.inputs import LIBRARIES, ROOT
 from stages.pipeline import needed
 from stages.preflight.rows import LOADERS
@@ -63,7 +64,7 @@ def _findings(path: Path | None, items: Sequence[str], ask_torch: bool) -> Itera
     if path is None:
         return
     try:
-        recipe = load_recipe(path, items)
+        recipe = load_recipe(path, take(items, WHERE)[1])
     except UserError as error:
         yield Finding("fault", error.told(), error.exit_code)
         return

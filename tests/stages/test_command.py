@@ -58,6 +58,18 @@ def test_help_reads_no_recipe_class_and_loads_no_heavy_library(tmp_path):
     assert not loaded(tmp_path, ["--help"]) & (HEAVY | {"pydantic", "yaml", "rich"})
 
 
+@pytest.mark.parametrize("name", ["", "run", "new", "settings", "doctor", "show", "runs"])
+def test_help_is_korean_where_it_is_asked_for(tmp_path, name):
+    """All but what the command line's library says by itself."""
+    command = ["-m", "stages.command", *name.split(), "--help"]
+    told = python(tmp_path, *command, ALIGN_LANG="ko", COLUMNS="200").stdout
+    theirs = ("--help", "--install-completion", "--show-completion", "installation.")
+    own = [line for line in told.splitlines() if line[:2] == "  "]
+    own = [line for line in own if not any(words in line for words in theirs)]
+    assert own
+    assert [line for line in own if not re.search("[가-힣]", line)] == []
+
+
 def test_no_command_but_run_loads_a_heavy_library(tmp_path):
     commands = (["new", "mine"], ["settings"], ["doctor", "mine.yaml"], ["runs"])
     assert not loaded(tmp_path, *commands) & HEAVY

@@ -113,11 +113,11 @@ def test_a_disk_without_room_for_the_models_is_told_before_anything_is_trained(
 @pytest.mark.parametrize(
     "action, code, told",
     [
-        (lambda: rlhf.main(*rlhf.STAGES, argv=["r.yaml"]), 2, "method: missing; choose method=dpo"),
+        (lambda: rlhf.main(*rlhf.STAGES, argv=["r.yaml"]), 2, "method=: choose one of dpo"),
         (
             lambda: rlhf.main(*rlhf.STAGES, argv=["r.yaml", "method=pop"]),
             2,
-            "method=pop; choose method=dpo",
+            "method=pop: choose one of dpo",
         ),
         (
             lambda: rlhf.main(*rlhf.STAGES, argv=["r.yaml", "method=ppo"]),

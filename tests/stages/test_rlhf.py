@@ -141,7 +141,7 @@ def test_a_method_must_be_chosen(world, capsys):
     from stages import rlhf
 
     assert main(*rlhf.STAGES, argv=[str(world.folder / "recipe.yaml")]) == 2
-    assert "choose method=dpo or method=kto or method=ppo" in capsys.readouterr().err
+    assert "choose one of dpo, kto, ppo" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["sft", "ppo"])

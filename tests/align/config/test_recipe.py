@@ -82,6 +82,24 @@ def test_a_bare_path_takes_settings_from_the_command_line(tmp_path):
     assert recipe.data.instructions.max_bad_rows == 3
 
 
+@pytest.mark.parametrize("item", ["sft.trainr.learning_rate=1", "sft.trainr=1", "sfd.lora.r=1"])
+def test_a_key_that_only_the_command_line_has_is_placed_there(tmp_path, item):
+    text = GOOD + "sft: {max_length: 64}\n"
+    (problem,) = problems(tmp_path, text, item)
+    assert problem.startswith("command line: ")
+    assert "unknown key; did you mean" in problem
+
+
+def test_a_recipe_by_a_misspelt_name_is_named(tmp_path):
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    with pytest.raises(
+        ConfigError, match=r"shp\.yaml: no such recipe; did you mean `.*shop\.yaml`"
+    ):
+        load_recipe(tmp_path / "shp.yaml")
+    with pytest.raises(ConfigError, match="no such recipe; write one with `align new NAME`"):
+        load_recipe(tmp_path / "nope.yaml")
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path):
     text = (
         "seed: -1\n"

@@ -75,7 +75,7 @@ def test_method_picks_between_stages(run):
     assert run((chain.DPO, chain.PPO), "method=dpo")[0] == 0
     assert Path("runs/r/dpo").is_dir()
     code, _, err = run((chain.DPO, chain.PPO))
-    assert (code, err) == (2, "error: method: missing; choose method=dpo or method=ppo\n")
+    assert (code, err) == (2, "error: method=: choose one of dpo, ppo\n")
 
 
 AS_ANYBODY = """

@@ -75,6 +75,12 @@ def test_what_a_recipe_lacks_is_one_line_with_the_exit_code_of_a_run(
     assert line.startswith(told)
 
 
+def test_it_takes_where_a_run_would_go_as_a_run_does(folder):
+    recipe()
+    assert main(["doctor", "r.yaml", "run=other", "runs_dir=elsewhere", "force=true"]) == 0
+    assert not Path("elsewhere").exists()
+
+
 def test_a_gpu_that_is_asked_for_and_not_there_is_a_fault(folder, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(folder))  # where no nvidia-smi is
     recipe()
