@@ -4,7 +4,9 @@
 
 Trains the embedded base on so many rows of data/tiny/sft.jsonl with a recipe that sets nothing, and
 prints, for each, what was chosen, the training loss at both ends, the loss on held-out rows along
-the way (prompts by their hash, none of them trained on), and KL(SFT ‖ base) in nats per answer.
+the way (prompts by their hash, none of them trained on), KL(SFT ‖ base) in nats per answer, and the
+negative log-likelihood of a held-out answer before and after: a policy that gives such answers
+cannot be much nearer to the base than their difference.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ def measure(rows: int, arguments: argparse.Namespace, folder: Path) -> dict[str,
     from align.config import DataSource
     from align.data import chat, load_instructions
     from align.models import load as models
+    from align.models.vocabulary import fit_embeddings
     from align.runs.manifest import load_manifest
     from align.runs.runner import main as run
     from align.runs.tracking import read_metrics
@@ -78,13 +81,18 @@ def measure(rows: int, arguments: argparse.Namespace, folder: Path) -> dict[str,
     out = folder / "r" / "sft"
     curve = [row["sft/train/loss"] for row in read_metrics(out / "metrics.jsonl")]
     fifth = max(1, len(curve) // 5)
+    base = models.load_causal_lm(arguments.base, device=torch.device("cpu"))
+    fit_embeddings(base, tokenizer)
+    answer = sum(sum(counts) for _, counts in encoded) / len(encoded)
+    untrained = loss(base, encoded, int(tokenizer.pad_token_id))
     return {
         "rows": rows,
         "steps": read_metrics(out / "metrics.jsonl")[-1]["step"],
         "chosen": load_manifest(out).chosen,
         "loss": [round(fmean(curve[:fifth]), 3), round(fmean(curve[-fifth:]), 3)],
         "heldout": [round(value, 3) for value in looks],
-        "kl": round(divergence(out / "model", arguments.base, tokenizer, held), 2),
+        "kl": round(divergence(out / "model", base, tokenizer, held), 2),
+        "answer": {"base": round(answer * untrained, 1), "sft": round(answer * looks[-1], 1)},
     }
 
 
@@ -111,18 +119,15 @@ def loss(model: Any, encoded: list[tuple[list[int], list[bool]]], pad: int) -> f
     return total / count
 
 
-def divergence(policy: Path, base: str, tokenizer: Any, held: list[Any]) -> float:
+def divergence(policy: Path, base: Any, tokenizer: Any, held: list[Any]) -> float:
     """KL(SFT ‖ base) in nats per answer, over sampled answers to held-out prompts."""
     import torch
 
     from align.data import chat
     from align.evaluation.generations import GenerationSettings, answer, kl_to_reference
     from align.models import load as models
-    from align.models.vocabulary import fit_embeddings
 
-    cpu = torch.device("cpu")
-    trained, start = (models.load_causal_lm(path, device=cpu) for path in (policy, base))
-    fit_embeddings(start, tokenizer)
+    trained = models.load_causal_lm(policy, device=torch.device("cpu"))
     prompts = [chat.prompt_ids(tokenizer, row.prompt) for row in held[:ANSWERED]]
     settings = GenerationSettings(
         pad_id=int(tokenizer.pad_token_id),
@@ -132,7 +137,7 @@ def divergence(policy: Path, base: str, tokenizer: Any, held: list[Any]) -> floa
         seed=0,
     )
     answers = answer(trained, prompts, settings, temperature=1.0)
-    nats = kl_to_reference(trained, start, prompts, answers, settings)
+    nats = kl_to_reference(trained, base, prompts, answers, settings)
     return fmean(value for its in nats for value in its)
 
 
