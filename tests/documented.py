@@ -1,4 +1,4 @@
-"""What README and docs/ say, taken apart: pages, links, anchors, code blocks with their marks.
+"""README, CONTRIBUTING, SECURITY and docs/ taken apart: links, anchors, blocks of code, marks.
 
 A block that the tests do not run says why in a comment above it, `<!-- not run: needs a GPU -->`;
 a block that is a file of the example names it, `<!-- file: my.yaml -->`.
@@ -12,7 +12,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", ROOT / "README.ko.md", *sorted(DOCS.rglob("*.md")))
+PAGES = (
+    *(ROOT / name for name in ("README.md", "README.ko.md", "CONTRIBUTING.md")),
+    ROOT / ".github" / "SECURITY.md",
+    *sorted(DOCS.rglob("*.md")),
+)
 REASONS = ("a GPU", "a hub", "a network", "Windows", "long")
 """What a command may need that a test does not have."""
 BLOCK = re.compile(

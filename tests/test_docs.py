@@ -100,8 +100,23 @@ def test_targets_and_modules_that_are_named_exist(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_files_of_the_project_that_are_named_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:align|stages|tests|docs)/[\w./-]+)`", text))
+    named = set(re.findall(r"`((?:align|stages|tests|data|docs)/[\w./-]+)(?:::\w+)?`", text))
+    named = {path for path in named if "NAME" not in path}
     assert not [path for path in named if not (ROOT / path).exists()]
+    assert not set(re.findall(r"`(test_\w+\.py)`", text)), "give the folder too"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_said_to_stand_in_a_file_stands_there(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    said = re.findall(r"`(?:\w+\.)?(\w+)(?:\(.*?\))?` (?:of|in) `([\w/]+\.(?:py|yaml))`", text)
+    found = [(word, path) for word, path in said if (ROOT / path).exists()]
+    assert not [
+        (word, path)
+        for word, path in found
+        if not re.search(rf"\b{word}\b", (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert name != "CONTRIBUTING.md" or len(found) > 5
 
 
 def test_what_is_not_run_says_why():
