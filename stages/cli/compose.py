@@ -14,12 +14,19 @@ HOLDOUT = 0.2
 SMALL = 100_000_000
 """Bytes of weights below which a model is trained at the rates of the tiny recipe."""
 RATES = {
+    "few": {"ppo": "1e-4", "value": "5e-4"},
     "small": {"ppo": "2e-4", "value": "5e-4"},
     "lora": {"ppo": "1e-5", "value": "2e-5"},
     "full": {"ppo": "1e-6", "value": "5e-6"},
 }
 """Learning rates of PPO: small as in stages/recipes/tiny.yaml, lora as in qwen3-0.6b.yaml; full is
 a usual start for a billion parameters. Starting values, not tuned ones."""
+FEW_PROMPTS = 400
+"""Below this PPO asks each prompt again and again, and drifts: fewer iterations, a higher price.
+
+On 34 Korean pairs of one's own and the embedded base, ten iterations at 2e-4 and kl_coef 0.1 ended
+9.6 nats from SFT with 75 % of the answers complete; at 1e-4 and 0.3, 4.5 nats and 88 % (one seed).
+"""
 TRAINED = ("sft", "reward", "dpo")
 COMMENT_COLUMN = 44
 
@@ -44,6 +51,8 @@ class Plan:
     device: str
     shared_prompts: bool
     """Whether own instructions ask what other own files ask."""
+    few_prompts: bool
+    """Whether PPO has few prompts, all one's own."""
 
     def say(self, key: str, /, **values: object) -> str:
         return text(key, self.language, **values)
@@ -124,15 +133,16 @@ def _trained(plan: Plan, section: str) -> list[str]:
 
 def _ppo(plan: Plan) -> list[str]:
     rates = _rates(plan)
+    iterations, kl_coef = (10, 0.3) if plan.few_prompts else (30, 0.1)
     return [
         "ppo:",
         *_lora(plan),
-        _line("  iterations: 30", plan.say("iterations")),
+        _line(f"  iterations: {iterations}", plan.say("iterations")),
         "  rollout_batch_size: 64",
         "  micro_batch_size: 8",
         f"  learning_rate: {rates['ppo']}",
         f"  value_learning_rate: {rates['value']}",
-        _line("  kl_coef: 0.1", plan.say("kl_coef")),
+        _line(f"  kl_coef: {kl_coef}", plan.say("kl_coef")),
         _line(f"  max_new_tokens: {_answer(plan)}", plan.say("max_new_tokens")),
     ]
 
@@ -157,7 +167,9 @@ def _answer(plan: Plan) -> int:
 
 
 def _rates(plan: Plan) -> dict[str, str]:
-    return RATES["small" if plan.weights < SMALL else "lora" if plan.lora else "full"]
+    if plan.weights < SMALL:
+        return RATES["few" if plan.few_prompts else "small"]
+    return RATES["lora" if plan.lora else "full"]
 
 
 def _line(setting: str, comment: str) -> str:

@@ -26,7 +26,7 @@ from align.messages import Language, tell
 from align.messages import language as language_of_reader
 from align.messages.errors import ConfigError, DataError, UserError
 from align.runs.inputs import ROOT
-from stages.cli.compose import Plan, compose
+from stages.cli.compose import FEW_PROMPTS, Plan, compose
 from stages.cli.texts import text
 from stages.preflight.rows import LOADERS
 
@@ -158,6 +158,7 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
     for key in ("instructions", "preferences"):
         if key not in given and "preferences" not in given:
             tell(text("embedded", language, key=key))
+    practised = next((key for key in reversed(FILES) if key in rows), None)
     return Plan(
         name=name,
         language=language,
@@ -176,6 +177,7 @@ def _plan(name: str, language: Language, options: Options) -> Plan:
         lora=weights >= LARGE if options.lora is None else options.lora,
         device=_device(options.device or "auto"),
         shared_prompts=_share_prompts(rows),
+        few_prompts=practised is not None and len(rows[practised]) < FEW_PROMPTS,
     )
 
 

@@ -47,19 +47,19 @@ TEXTS = {
         """\
 {name}: written by `align new`. Values are starting points; change what you like.
 
-  align run {quoted}                   all stages, then the table and the verdict
-  align run {quoted} ppo.iterations=5  any setting, for one call
-  align settings ppo                   every key with its unit, default and meaning
-  align doctor {quoted}                what is missing here
+  align run {quoted}: all stages, then the table and the verdict
+  align run {quoted} ppo.iterations=5: any setting, for one call
+  align settings ppo: every key with its unit, default and meaning
+  align doctor {quoted}: what is missing here
 
 Paths are relative to the folder in which the command runs.""",
         """\
 {name}: `align new`가 쓴 레시피입니다. 값은 출발점이니 마음대로 바꾸세요.
 
-  align run {quoted}                   모든 단계를 실행하고 표와 판정을 보여 줍니다
-  align run {quoted} ppo.iterations=5  한 번만 다른 설정으로 실행합니다
-  align settings ppo                   모든 설정의 단위, 기본값, 뜻
-  align doctor {quoted}                빠진 것이 있는지 검사합니다
+  align run {quoted}: 모든 단계를 실행하고 표와 결론을 보여 줍니다
+  align run {quoted} ppo.iterations=5: 한 번만 다른 설정으로 실행합니다
+  align settings ppo: 모든 설정의 단위, 기본값, 뜻
+  align doctor {quoted}: 빠진 것이 있는지 검사합니다
 
 경로는 명령을 실행하는 폴더를 기준으로 합니다.""",
     ),

@@ -74,6 +74,7 @@ def test_forty_korean_pairs_feed_every_stage_and_a_fifth_of_the_prompts_is_never
     assert keys(load_instructions(data.instructions)) == keys(trained)
     assert keys(load_prompts(data.prompts)) == keys(trained)
     assert keys(load_prompts(data.evaluation)) == keys(heldout)
+    assert (recipe.ppo.iterations, recipe.ppo.kl_coef, recipe.ppo.learning_rate) == (10, 0.3, 1e-4)
     told = capsys.readouterr().out
     assert "preferences: 내 쌍.jsonl: 40행, preference" in told
     assert "다음 명령: align run '나의.yaml'" in told
@@ -143,6 +144,7 @@ def test_without_any_file_the_recipe_is_of_the_embedded_world(folder, capsys):
     assert main(["new", "world", "--lora"]) == 0
     recipe = load_recipe(Path("world.yaml"))
     assert recipe.sft.lora is not None and recipe.ppo.lora is not None
+    assert (recipe.ppo.iterations, recipe.ppo.kl_coef) == (30, 0.1)
     assert len(load_prompts(recipe.data.evaluation)) == 480
     assert main(["doctor", "world.yaml"]) == 0
     assert "fault" not in capsys.readouterr().out
