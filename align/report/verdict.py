@@ -175,7 +175,10 @@ def _elsewhere(policies: dict[str, Any], trained: list[str], judge: str) -> str:
             return say(
                 "Training has seen the templates of all these prompts; new ones are not tried."
             )
-        return say("The prompts do not say which of their templates training has seen.")
+        return say(
+            "New wordings cannot be told apart: the prompts do not say `seen: true` or "
+            "`seen: false`."
+        )
     if not trained:
         return say("On templates that no training split had, there is nothing to compare.")
     parts = []

@@ -81,7 +81,7 @@ Paths are relative to the folder in which the command runs.""",
     ),
     "evaluation": (
         "all policies answer these; the report rests on them",
-        "모든 정책이 답하며 보고서의 근거가 되는 프롬프트",
+        "모든 모델이 답하며 보고서의 근거가 되는 프롬프트",
     ),
     "lora": ("only small adapters are trained", "작은 어댑터만 학습합니다"),
     "full": ("all weights are trained; `--lora` trains adapters", "모든 가중치를 학습합니다"),
