@@ -25,3 +25,12 @@ def test_every_dependency_is_pinned_by_the_constraints():
         "vllm",
     ]  # extras that set-up does not install
     assert [name for name in names if name not in pins] == beside
+
+
+def test_an_extra_is_installed_from_this_folder():
+    """A name would be looked up on an index, where it is another project's."""
+    files = [path for kind in ("*.py", "*.yaml") for path in (ROOT / "align").rglob(kind)]
+    files += [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    told = re.compile(r"pip install ([^`\"]*?\[\w+\]'?)")
+    said = {extra for path in files for extra in told.findall(path.read_text("utf-8"))}
+    assert said == {"-e '.[4bit]'", "-e '.[vllm]'"}

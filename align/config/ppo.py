@@ -95,7 +95,7 @@ class PPOConfig(Section):
     max_new_tokens: Count = 64
     """Tokens of a response, at most."""
     sampler: Literal["model", "vllm"] = "model"
-    """Who samples: the policy itself, or vLLM beside it (CUDA; `pip install 'align[vllm]'`)."""
+    """Who samples: the policy itself, or vLLM beside it (CUDA; `pip install -e '.[vllm]'`)."""
     vllm_memory: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the GPU's memory that vLLM takes for its weights and cache."""
     checkpoint_every: Count | None = 5

@@ -5,7 +5,7 @@ expected, what to do. Only align/runs/command.py turns an error into an exit cod
 lets it propagate. Anything that is not a `UserError` is a bug of ours and keeps its traceback.
 
 To add a kind: subclass `UserError`, give it an exit code that make can stop on, list it in
-docs/reliability.md.
+docs/troubleshooting.md.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def check(recipe: Recipe, stages: Collection[str]) -> None:
         return
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            "model.load_in_4bit: bitsandbytes is not installed; run pip install 'align[4bit]'"
+            "model.load_in_4bit: bitsandbytes is not installed; run pip install -e '.[4bit]' in "
+            "this project's folder"
         )
     if recipe.model.is_file:
         raise ConfigError(

@@ -38,8 +38,8 @@ class VLLMSampler:
             import vllm
         except ImportError as error:
             raise ConfigError(
-                "ppo.sampler=vllm: vllm is not installed; pip install 'align[vllm]', or use "
-                "ppo.sampler=model"
+                "ppo.sampler=vllm: vllm is not installed; run pip install -e '.[vllm]' in "
+                "this project's folder, or use ppo.sampler=model"
             ) from error
         self.vllm, self.memory = vllm, memory
         self.engine: Any = None

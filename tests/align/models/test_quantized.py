@@ -156,6 +156,6 @@ def test_a_gguf_file_is_not_quantised_again(monkeypatch, tmp_path):
 
 def test_without_bitsandbytes_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(quantized.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'align\[4bit\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[4bit\]'"):
         quantized.check(recipe(), ["sft"])
     quantized.check(recipe(model={"path": "base"}), ["sft"])

@@ -133,7 +133,7 @@ def test_without_vllm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.setenv(SWITCH, "0")
     config = tiny_roles.config(sampler="vllm")
-    with pytest.raises(ConfigError, match=r"^ppo\.sampler=vllm: .* pip install 'align\[vllm\]'"):
+    with pytest.raises(ConfigError, match=r"^ppo\.sampler=vllm: .* pip install -e '\.\[vllm\]'"):
         ppo.train(tiny_roles.separate(), PROMPTS, config, tracker=Log(), seed=0)
 
 
