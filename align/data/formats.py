@@ -77,6 +77,7 @@ def detect(row: dict[str, Any]) -> str:
 
 def instruction(row: dict[str, Any], format: str, where: str) -> Instruction:
     """Read a demonstration."""
+    _refuse_unwanted(row)
     used: tuple[str, ...]
     match format:
         case "messages":
@@ -135,6 +136,19 @@ def prompt(row: dict[str, Any], format: str, where: str) -> Prompt:
             messages = _prompt(row)
     _check_turns(messages, last="user", field="prompt")
     return Prompt(messages, where, _checks(row), _rest(row, used))
+
+
+def _refuse_unwanted(row: dict[str, Any]) -> None:
+    """Rows of KTO and of OpenAI may say that their answer is not to be learnt."""
+    messages = _parsed(row.get("messages"))
+    marks = {"label": str(row.get("label")).lower() == "false"}
+    for number, message in enumerate(messages if isinstance(messages, list) else []):
+        marks[f"messages[{number}].weight"] = (
+            isinstance(message, dict) and message.get("weight") == 0
+        )
+    for field, unwanted in marks.items():
+        if unwanted:
+            raise RowError(field, "marks an unwanted answer", "leave it out, or raise max_bad_rows")
 
 
 def _rest(row: dict[str, Any], used: tuple[str, ...]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from align.messages import counted, one_line, say
 from align.messages.errors import ConfigError, DataError
 
 LISTED, ALIKE = 10, 3
-"""Bad rows written out in full, in all and for one reason; the rest are counted."""
+"""Bad rows written out in full; where there are more, so many for one reason, and counts."""
 
 
 class _Prompted(Protocol):
@@ -142,7 +142,8 @@ def _report(
     lines: list[str] = []
     for where, error in problems:
         counts[error.reason] += 1
-        if counts[error.reason] <= ALIKE and len(lines) < LISTED:
+        alike = ALIKE if len(problems) > LISTED else LISTED
+        if counts[error.reason] <= alike and len(lines) < LISTED:
             lines.append(f"{one_line(where)}: {error}")
     if len(problems) > len(lines):
         reasons = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common(5))

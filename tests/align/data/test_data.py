@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ from tests.align.data.written import (
 )
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+
+OK = {"prompt": "a", "response": "b"}
+UNWANTED = {"messages": [MESSAGES[0], MESSAGES[1] | {"weight": 0}]}
 
 
 @pytest.mark.parametrize("format", INSTRUCTIONS)
@@ -85,6 +90,38 @@ def test_a_question_about_a_context_is_not_read_without_it(tmp_path):
         load_instructions(source(path))
 
 
+@pytest.mark.parametrize(
+    ("row", "sound", "told"),
+    [
+        (
+            OK | {"label": False},
+            OK | {"label": True},
+            "label: marks an unwanted answer",
+        ),
+        (OK | {"label": "False"}, OK | {"label": "entailed"}, "label: marks an unwanted"),
+        (UNWANTED, {"messages": MESSAGES}, "messages[1].weight: marks an unwanted"),
+    ],
+)
+def test_an_answer_that_is_marked_as_unwanted_is_not_learnt(tmp_path, row, sound, told):
+    path = write(tmp_path / "rows.jsonl", [row, sound])
+    with pytest.raises(DataError, match=re.escape(f"rows.jsonl:1: {told}")):
+        load_instructions(source(path))
+    (kept,) = load_instructions(source(path, max_bad_rows=1))
+    assert kept.where == f"{path}:2"
+    assert len(load_prompts(source(path))) == 2  # what was asked may be answered anew
+
+
+def test_a_few_faults_of_one_kind_are_all_listed(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [OK, *[OK | {"response": ""}] * 10])
+    with pytest.raises(DataError) as caught:
+        load_instructions(source(path))
+    assert [f"rows.jsonl:{n}: " in str(caught.value) for n in range(1, 13)] == [
+        False,
+        *[True] * 10,
+        False,
+    ]
+
+
 def test_hh_turns_of_one_speaker_in_a_row_are_one_turn(tmp_path):
     chosen = "\n\nHuman: a\n\nAssistant: b\n\nAssistant: c"
     path = write(tmp_path / "rows.jsonl", [{"chosen": chosen, "rejected": hh("a", "d")}])
@@ -92,7 +129,6 @@ def test_hh_turns_of_one_speaker_in_a_row_are_one_turn(tmp_path):
     assert (row.chosen, row.rejected) == ("b\n\nc", "d")
 
 
-OK = {"prompt": "a", "response": "b"}
 PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
 BAD_INSTRUCTIONS = [
     (OK | {"response": ""}, "response: empty; give a text"),
