@@ -120,9 +120,8 @@ def _read(
     limit = positions(sft.config)
     fits = None if external is None else external.fits
     room = None if external is None else partial(external.fits, room=config.max_new_tokens)
-    assert data.evaluation is not None, "the runner refuses a recipe without it"
     evaluation_set = read_evaluation_set(
-        data.evaluation, tokenizer, config, limit=limit, seed=context.seed, fits=room
+        data.given("evaluation"), tokenizer, config, limit=limit, seed=context.seed, fits=room
     )
     heldout, trained = data.preferences_heldout, data.preferences
     return evaluation_set, read_pairs(heldout, trained, tokenizer, limit=limit, fits=fits)

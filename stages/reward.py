@@ -126,10 +126,8 @@ def accuracy(
 
 def _read(recipe: Recipe) -> tuple[list[Preference], list[Instruction], list[Preference]]:
     """Training pairs, demonstrations, and the held-out pairs whose prompt was not trained on."""
-    preferences, instructions = recipe.data.preferences, recipe.data.instructions
-    assert preferences and instructions, "the runner refuses a recipe without them"
-    pairs = load_preferences(preferences, warn=tell)
-    demonstrations = load_instructions(instructions, warn=tell)
+    pairs = load_preferences(recipe.data.given("preferences"), warn=tell)
+    demonstrations = load_instructions(recipe.data.given("instructions"), warn=tell)
     if recipe.data.preferences_heldout is None:
         return pairs, demonstrations, []
     rows = load_preferences(recipe.data.preferences_heldout, warn=tell)

@@ -22,9 +22,7 @@ def data(recipe: Recipe) -> dict[str, DataSource | None]:
 
 def run(context: StageContext) -> StageResult:
     # 1. Read and check the demonstrations, before anything heavy is loaded.
-    source = context.recipe.data.instructions
-    assert source is not None, "the runner refuses a recipe without it"
-    rows = load_instructions(source, warn=tell)
+    rows = load_instructions(context.recipe.data.given("instructions"), warn=tell)
 
     load_libraries(("sft",))
 

@@ -189,3 +189,9 @@ class DataConfig(Section):
                     # Without a path to inherit, `preferences` itself is what has to be told.
                     filled[key] = shared | source if "path" in pairs else None
         return filled
+
+    def given(self, name: str) -> DataSource:
+        """A source that a stage reads: the runner has refused a recipe without it."""
+        source: DataSource | None = getattr(self, name)
+        assert source is not None, f"data.{name}"
+        return source

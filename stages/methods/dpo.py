@@ -19,9 +19,7 @@ from stages.support.libraries import load_libraries
 
 
 def run(context: StageContext) -> StageResult:
-    source = context.recipe.data.preferences
-    assert source is not None, "the runner refuses a recipe without it"
-    pairs = load_preferences(source, warn=tell)
+    pairs = load_preferences(context.recipe.data.given("preferences"), warn=tell)
 
     load_libraries(("dpo",))
 
@@ -29,7 +27,7 @@ def run(context: StageContext) -> StageResult:
 
     from stages.support import trl as support
     from stages.support.compact_head import score_labels_only
-    from stages.support.preferences import policy_and_reference, rewards_are_zero
+    from stages.support.preferences import policy_and_reference, published, rewards_are_zero
     from stages.support.training import TrainingSetup, encode_pairs
 
     class EncodedDPOTrainer(DPOTrainer):
@@ -46,10 +44,7 @@ def run(context: StageContext) -> StageResult:
     score_labels_only(trainer, outputs=("entropy", "is_top1", "mean_logits", *weights))
     with support.prompts_shared(trainer):
         metrics = support.fit(trainer, setup, check_start=rewards_are_zero(setup))
-    setup.publish(trainer.model)
-    metrics |= {"dpo/data/rows": len(pairs), "dpo/data/too_long": len(pairs) - len(kept)}
-    rows = [[p.prompt, p.chosen, p.rejected] for p in pairs]
-    return StageResult(metrics, setup.handoff(preferences=rows))
+    return published(setup, trainer.model, metrics, pairs, too_long=len(pairs) - len(kept))
 
 
 STAGE = aligned_stage(

@@ -26,9 +26,7 @@ Ids = list[int]
 
 
 def run(context: StageContext) -> StageResult:
-    source = context.recipe.data.preferences
-    assert source is not None, "the runner refuses a recipe without it"
-    pairs = load_preferences(source, warn=tell)
+    pairs = load_preferences(context.recipe.data.given("preferences"), warn=tell)
 
     load_libraries(("kto",))
 
@@ -36,7 +34,7 @@ def run(context: StageContext) -> StageResult:
 
     from stages.support import trl as support
     from stages.support.compact_head import score_labels_only
-    from stages.support.preferences import policy_and_reference, rewards_are_zero
+    from stages.support.preferences import policy_and_reference, published, rewards_are_zero
     from stages.support.training import TrainingSetup, encode_pairs
 
     class EncodedKTOTrainer(KTOTrainer):
@@ -61,10 +59,7 @@ def run(context: StageContext) -> StageResult:
     )
     score_labels_only(trainer, outputs=("entropy", "mean_logits"))
     metrics = support.fit(trainer, setup, check_start=rewards_are_zero(setup))
-    setup.publish(trainer.model)
-    metrics |= {"kto/data/rows": len(pairs), "kto/data/too_long": len(pairs) - len(kept)}
-    rows = [[p.prompt, p.chosen, p.rejected] for p in pairs]
-    return StageResult(metrics, setup.handoff(preferences=rows))
+    return published(setup, trainer.model, metrics, pairs, too_long=len(pairs) - len(kept))
 
 
 def unpaired(pairs: Sequence[dict[str, Any]], *, seed: int) -> list[dict[str, Any]]:

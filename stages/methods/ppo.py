@@ -16,27 +16,21 @@ from stages.support.libraries import load_libraries
 
 
 def run(context: StageContext) -> StageResult:
-    source = context.recipe.data.prompts
     config = context.recipe.ppo
-    assert source is not None, "the runner refuses a recipe without it"
-    rows = load_prompts(source, warn=tell)
+    rows = load_prompts(context.recipe.data.given("prompts"), warn=tell)
 
     load_libraries(("ppo",))
 
-    from align.data import chat
     from align.ppo import train as ppo
-    from align.ppo.probe import hold_back
     from stages.support.ppo_monitor import build_monitor
     from stages.support.ppo_roles import build_roles
+    from stages.support.practice import to_practise
     from stages.support.reward_setup import reward_setup
     from stages.support.training import TrainingSetup
 
     setup = TrainingSetup.of(context, "ppo")
     reward = reward_setup(setup, rows)
-    trained_on, held = hold_back(reward.rows, config.probe_prompts)
-    encoded = chat.encode_prompts(setup.tokenizer, trained_on)
-    room = config.max_new_tokens
-    prompts = setup.within(encoded, lambda prompt: len(prompt.ids), "prompts", room=room)
+    prompts, held = to_practise(setup, reward)
     roles = build_roles(setup, reward)
     monitor = build_monitor(setup, roles, held)
     context.confirm()

@@ -35,26 +35,20 @@ BORROWED = tuple(f"ppo.{name}" for name in TERMS)
 def run_baseline(
     method: str, trainer_class: type[Any], config_class: type[Any], context: StageContext
 ) -> StageResult:
-    source = context.recipe.data.prompts
     config = context.recipe.ppo
-    assert source is not None, "the runner refuses a recipe without it"
-    rows = load_prompts(source, warn=tell)
+    rows = load_prompts(context.recipe.data.given("prompts"), warn=tell)
 
-    from align.data import chat
     from align.models import load as models
-    from align.ppo import probe
     from stages.support import baseline_trainers as baseline
     from stages.support import trl as support
+    from stages.support.practice import to_practise
     from stages.support.reward_setup import reward_setup
     from stages.support.training import TrainingSetup
 
     # 1. Encode the prompts, load the policy and the reward model.
     setup = TrainingSetup.of(context, method)
     reward = reward_setup(setup, rows)
-    trained_on, held = probe.hold_back(reward.rows, config.probe_prompts)
-    encoded = chat.encode_prompts(setup.tokenizer, trained_on)
-    room = config.max_new_tokens
-    prompts = setup.within(encoded, lambda prompt: len(prompt.ids), "prompts", room=room)
+    prompts, held = to_practise(setup, reward)
     policy = setup.load()
     pad_id = setup.tokenizer.pad_token_id
     stop_ids = models.stop_ids(setup.tokenizer, policy)

@@ -1,14 +1,17 @@
-"""What DPO and KTO share: a policy with its reference, and the check that they start as one."""
+"""What DPO and KTO share: policy and reference, that they start as one, what is published."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from align.data import Preference
 from align.messages.errors import ConfigError
 from align.models import load as models
+from align.runs.contract import StageResult
 from stages.support.training import TrainingSetup
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
@@ -51,3 +54,19 @@ def rewards_are_zero(setup: TrainingSetup) -> Callable[[Mapping[str, float]], No
                 )
 
     return check
+
+
+def published(
+    setup: TrainingSetup,
+    model: PreTrainedModel,
+    metrics: dict[str, Any],
+    pairs: Sequence[Preference],
+    *,
+    too_long: int,
+) -> StageResult:
+    """Publish the policy; tell the metrics, and which pairs were read."""
+    setup.publish(model)
+    name = setup.section_name
+    metrics |= {f"{name}/data/rows": len(pairs), f"{name}/data/too_long": too_long}
+    rows = [[pair.prompt, pair.chosen, pair.rejected] for pair in pairs]
+    return StageResult(metrics, setup.handoff(preferences=rows))

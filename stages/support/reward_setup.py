@@ -103,8 +103,8 @@ def moments(context: StageContext, model: RewardModel | None) -> tuple[float, fl
         handoff = context.parents["reward"].manifest
         assert handoff.reward_mean is not None and handoff.reward_std is not None
         return handoff.reward_mean, handoff.reward_std
-    assert recipe.data.instructions is not None, "the runner refuses a recipe without it"
-    rows = spread(load_instructions(recipe.data.instructions, warn=tell), NORMALISED_OVER)
+    every = load_instructions(recipe.data.given("instructions"), warn=tell)
+    rows = spread(every, NORMALISED_OVER)
     shown = readable(model, rows, "instructions")
     scores = model.score([Conversation([], list(row.messages)) for row in shown])
     mean, std = fmean(scores), pstdev(scores)
