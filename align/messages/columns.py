@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 LABEL = re.compile(
-    r" *[^\W\d]+  +(?=\S)| +|(?:error|warning|오류|경고): |(?=.{5} \S|.{8} \S)[a-z]{2,8} (?=\S)"
+    r" *[^\W\d]+  +(?=\S)| +|(?:error|warning|오류|경고): |(?:fault|evaluate) (?=\S)"
 )
 """What a line of ours begins with; where the line is folded, the rest stands under what follows."""
 LABEL_COLUMNS = 16

@@ -48,7 +48,7 @@ def examine(
             need=space.mib(room.least),
             free=space.mib(free),
         )
-    works = work_of(recipe, stages, lengths, model.num_parameters())
+    works = work_of(recipe, stages, lengths, by_rows.size(model))
     passes, total = Passes(model), 0.0
     for work in counted(works, say("timing a few passes")):
         seconds = seconds_of(work, recipe, passes)

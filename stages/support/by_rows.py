@@ -58,6 +58,11 @@ BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 LENGTH = ("num_train_epochs", "max_steps")
 
 
+def size(model: Any) -> int:
+    """Weights below the head: those of the policy and its reward model, whose heads differ."""
+    return model.base_model.num_parameters()
+
+
 def chosen(
     stage: str, rows: int, given: Mapping[str, Any], *, parameters: int, lora: bool
 ) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from align.models.shared_prefix import can_share, shared_prefixes
 from align.runs.contract import StageContext
 from align.runs.finite import check_tensors
 from stages.support import resume
-from stages.support.by_rows import PACES, chosen, told
+from stages.support.by_rows import PACES, chosen, size, told
 from stages.support.resume import resumable
 from stages.support.training import TrainingSetup
 
@@ -101,7 +101,7 @@ def choose(
     rows = len(examples)
     if given.get("packing"):
         rows = math.ceil(sum(row["length"] for row in examples) / setup.max_length)
-    parameters, lora = model.num_parameters(), setup.lora is not None
+    parameters, lora = size(model), setup.lora is not None
     found = chosen(setup.section_name, rows, given, parameters=parameters, lora=lora)
     setup.chosen.update(found)
     if found:

@@ -1,8 +1,9 @@
 """What is chosen by the number of rows: worked by hand, and told, and kept, and overruled."""
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from stages.support.by_rows import chosen, steps_of
+from stages.support.by_rows import chosen, size, steps_of
 from tests.stages.world import World
 
 TINY = {"parameters": 1_894_000, "lora": False}
@@ -24,6 +25,22 @@ def test_few_rows_are_passed_more_often_in_smaller_batches(rows, batch, epochs, 
     assert found["num_train_epochs"] == epochs
     assert steps_of(rows, found) == steps
     assert found["warmup_steps"] == steps // 20
+
+
+def test_the_plan_and_the_reward_model_reckon_with_the_same_size():
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=False,
+        num_labels=1,
+    )
+    policy, reward = LlamaForCausalLM(config), LlamaForSequenceClassification(config)
+    assert policy.num_parameters() - reward.num_parameters() == 300 * 16 - 16
+    # embeddings, four attention and three MLP matrices, three norms
+    assert size(policy) == size(reward) == 300 * 16 + 7 * 16 * 16 + 3 * 16
 
 
 def test_the_rate_falls_with_the_size_of_the_model_and_with_few_rows():

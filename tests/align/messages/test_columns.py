@@ -58,6 +58,7 @@ def test_a_text_is_cut_by_columns(text, columns, shown):
             ["오류: 그런 파일이 여기에는", "      없습니다"],
         ),
         ("    PPO   I was the very best way", ["    PPO   I was the very", "          best way"]),
+        ("wins are the reward model's opinion", ["wins are the reward model's", "opinion"]),
         ("    more of the same, and more", ["    more of the same, and", "    more"]),
         (
             "runs/a-path-without-any-space/is-left-whole",
