@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from align.messages import one_line, say
-from align.messages.errors import ConfigError
+from align.messages.errors import ConfigError, fault
 
 KeyPath = tuple[str | int, ...]
 
@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError(
             "{source}: cannot be read ({reason}); give a recipe file",
             source=source,
-            reason=error.strerror,
+            reason=fault(error),
         ) from None
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1

@@ -10,7 +10,23 @@ docs/troubleshooting.md.
 
 from __future__ import annotations
 
-from align.messages import filled, say
+import errno
+
+from align.messages import Sentence, filled, say
+
+FAULTS = {
+    errno.EACCES: Sentence("Permission denied"),
+    errno.EROFS: Sentence("Read-only file system"),
+    errno.ENOSPC: Sentence("No space left on device"),
+    errno.EDQUOT: Sentence("Disk quota exceeded"),
+    errno.EIO: Sentence("Input/output error"),
+}
+"""What the operating system says of the commonest faults, for its Korean."""
+
+
+def fault(error: OSError) -> str:
+    known = FAULTS.get(error.errno or 0)
+    return known.said() if known else str(error.strerror)
 
 
 class UserError(Exception):

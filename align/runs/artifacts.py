@@ -26,6 +26,7 @@ from align.messages.errors import (
     RetryableError,
     UnlistedFileError,
     UserError,
+    fault,
 )
 from align.runs.finite import check_files
 from align.runs.hashing import HashCache
@@ -85,7 +86,7 @@ def retryable(what: str) -> Iterator[None]:
         raise kind(
             "{what}: {reason}{place}; put that right and run again",
             what=what,
-            reason=error.strerror,
+            reason=fault(error),
             place=f" ({error.filename})" if error.filename and error.filename not in what else "",
         ) from error
 

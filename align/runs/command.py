@@ -15,7 +15,7 @@ from pathlib import Path
 from align.config import Recipe
 from align.config.recipe import load_recipe, split_override
 from align.messages import say, tell
-from align.messages.errors import ConfigError, RetryableError, UserError
+from align.messages.errors import ConfigError, RetryableError, UserError, fault
 from align.runs.artifacts import RETRYABLE
 from align.runs.run_dir import open_run
 from align.runs.signals import STOP, Stopped
@@ -104,7 +104,7 @@ def exit_code_of(action: Callable[[], int]) -> int:
             UserError(
                 "{file}: {reason}; change its permissions, or give another path",
                 file=error.filename,
-                reason=error.strerror,
+                reason=fault(error),
             )
         )
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from align.messages import json_text, say
-from align.messages.errors import ConfigError, CorruptArtifactError, RetryableError
+from align.messages.errors import ConfigError, CorruptArtifactError, RetryableError, fault
 from align.runs.hashing import value_hash
 from align.runs.tracking import METRICS_FILE
 
@@ -184,7 +184,7 @@ def reading(path: Path) -> Iterator[None]:
         raise RetryableError(
             "{path}: cannot be read ({reason}); nothing was moved: put that right and run again",
             path=path,
-            reason=error.strerror,
+            reason=fault(error),
         ) from error
 
 

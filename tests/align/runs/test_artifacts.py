@@ -112,6 +112,14 @@ def test_a_crash_at_any_call_of_the_commit_leaves_a_whole_artifact(tmp_path):
     assert outcomes == ["old"] * 10 + ["new"] * 2
 
 
+def test_a_fault_of_the_disk_is_korean_and_names_its_path_once(monkeypatch):
+    monkeypatch.setenv("ALIGN_LANG", "ko")
+    with pytest.raises(UserError) as caught, retryable("runs/x: 만들 수 없습니다"):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), "runs/x")
+    told = "runs/x: 만들 수 없습니다: 권한이 없습니다. 바로잡은 뒤 다시 실행하십시오."
+    assert caught.value.told() == told
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [(errno.ENOSPC, RetryableError), (errno.EIO, RetryableError), (errno.EACCES, UserError)],
