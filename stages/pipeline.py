@@ -187,7 +187,7 @@ def show_table(run_dir: Path) -> None:
     if report.STAGE.text is not None and (folder / report.STAGE.text).is_file():
         show_answers(run_dir / evaluate.STAGE.name)
         tell((folder / report.STAGE.text).read_text(encoding="utf-8"), end="", laid_out=True)
-        tell(say("report: {path}", path=folder / "report.html"))
+        tell(say("report: {path}", path=folder / report.PAGE))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from align.runs.runner import main
 from align.runs.tracking import METRICS_FILE, read_metrics
 from stages.support import reward_source
 
-TEXT = "report.txt"
+PAGE, TEXT = "report.html", "report.txt"
 RECIPE = "recipe.yaml"
 
 
@@ -71,7 +71,7 @@ def run(context: StageContext) -> StageResult:
         made=lineage(manifests, summary["provenance"]["base_model"]),
         again=again(context.out.parent, RECIPE),
     )
-    (context.out / "report.html").write_text(page, encoding="utf-8")
+    (context.out / PAGE).write_text(page, encoding="utf-8")
     (context.out / "report.md").write_text(notes, encoding="utf-8")
     found = verdict(summary)
     sentences = (found.headline, *found.sentences, *words(summary))

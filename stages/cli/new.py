@@ -68,9 +68,10 @@ def new(name: str, options: Options, *, ask: bool) -> int:
             "{path}: exists already and is kept; give another NAME, or remove it", path=path
         )
     language = _language(options.language) if options.language else language_of_reader()
+    rows = dict[str, list[Any]]()
     if ask:
-        language, options = _asked(language, options)
-    plan = _plan(name, language, options)
+        language, options = _asked(language, options, rows)
+    plan = _plan(name, language, options, rows)
     content = compose(plan)
     _check(content, path)
     with path.open("x", encoding="utf-8") as file:
@@ -82,8 +83,14 @@ def new(name: str, options: Options, *, ask: bool) -> int:
 # ---------------------------------------------------------------------------- questions
 
 
-def _asked(language: Language, given: Options) -> tuple[Language, Options]:
-    """Ask for what was not given; a wrong answer is told, and asked for again."""
+def _asked(
+    language: Language, given: Options, rows: dict[str, list[Any]]
+) -> tuple[Language, Options]:
+    """Ask for what was not given; a wrong answer is told, and asked for again.
+
+    Args:
+        rows: of each file that is named, by its key, are put there.
+    """
     if given.language is None:
         language = _ask("language", language, language, _language)
     base = given.base or _ask("base", language, _embedded("base"), str)
@@ -92,7 +99,7 @@ def _asked(language: Language, given: Options) -> tuple[Language, Options]:
         given = replace(given, revision=_ask("revision", language, None, str))
     for key in FILES:
         if getattr(given, key) is None:
-            answer = _ask(key, language, "", partial(_file, key))
+            answer = _ask(key, language, "", partial(_file, key, rows))
             given = replace(given, **{key: answer or None})
     if given.lora is None:
         proposed = "lora" if _weights(base) >= LARGE else "full"
@@ -136,22 +143,22 @@ def _one_of(what: str, typed: str, choices: tuple[str, ...]) -> str:
     return typed
 
 
-def _file(key: str, typed: str) -> str:
+def _file(key: str, rows: dict[str, list[Any]], typed: str) -> str:
     if typed:
-        _rows(key, typed)
+        rows[key] = _rows(key, typed)
     return typed
 
 
 # ---------------------------------------------------------------------------- what there is
 
 
-def _plan(name: str, language: Language, options: Options) -> Plan:
-    """Read every file that was given; say how many rows of which layout it has."""
+def _plan(name: str, language: Language, options: Options, rows: dict[str, list[Any]]) -> Plan:
+    """Read every file that was not read yet; say how many rows of which layout each has."""
     base = options.base or _embedded("base")
     _check_base(base, options.revision)
     weights = _weights(base)
     given = {key: path for key in (*FILES, "evaluation") if (path := getattr(options, key))}
-    rows = {key: _rows(key, path) for key, path in given.items()}
+    rows |= {key: _rows(key, path) for key, path in given.items() if key not in rows}
     for key, path in given.items():
         count, layout = len(rows[key]), _layout(path)
         tell(text("found", language, key=key, path=path, rows=count, layout=layout))
