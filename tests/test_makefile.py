@@ -173,6 +173,20 @@ def test_a_variable_that_make_does_not_know_is_refused_in_one_line(project, targ
     assert Path("runs/r/sft").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("run=x", "오류: run=: 그런 변수가 없습니다. RUN=을(를) 쓰려고 했습니까?"),
+        ("seed=1", '레시피의 설정은 SET="seed=값"으로 지정하십시오'),
+    ],
+)
+def test_an_unknown_variable_is_refused_in_korean_too(project, given, told):
+    command, korean = ["make", "sft", given], {**os.environ, "ALIGN_LANG": "ko"}
+    done = subprocess.run(command, env=korean, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
 def test_variables_of_one_target_are_known_to_it(project):
     command = ["make", "-n", "torture", "KILLS=3", "SEED=4"]
     called = subprocess.run(command, capture_output=True, text=True, check=True)
