@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from align.messages.say import korean
 from tests.documented import DOCS, ROOT, blocks, commands, prose
 
 PAIRS = {
@@ -56,3 +57,15 @@ def test_every_korean_page_that_mirrors_an_english_one_is_compared():
     mirrored = {korean.name for _, korean in PAIRS.values()}
     here = {page.name for page in (DOCS / "ko").glob("*.md")}
     assert here - mirrored == {"windows-wsl.md"}
+
+
+def test_messages_of_the_korean_page_are_those_that_are_told():
+    """What stands between the dots is in one sentence of the catalogue, letter for letter."""
+    rows = re.findall(r"^\|(.*?)\|", PAIRS["troubleshooting"][1].read_text("utf-8"), re.MULTILINE)
+    messages = [told for row in rows for told in re.findall("`([^`]*[가-힣]{2}[^`]*)`", row)]
+    known = [re.sub(r"\{.*?\}", "…", sentence) for sentence in korean().values()]
+    assert len(messages) > 8
+    for message in messages:
+        parts = re.split("…|오류: |경보 ", message)
+        parts = [part.strip() for part in parts if re.search("[가-힣]", part)]
+        assert any(all(part in sentence for part in parts) for sentence in known), message
