@@ -1,4 +1,4 @@
-"""Whether a stage moved its model at all, told from its own curve.
+"""Whether a stage moved its model far enough, told from its own curve.
 
 TRL's defaults on forty rows are fifteen steps, which train nothing. The thresholds are ours.
 """
@@ -20,6 +20,8 @@ NATS = 0.1
 """KL per answer that a policy has to reach."""
 ENDS = 5
 """A fifth of the curve at each end is averaged: the loss of one batch says little."""
+BROKEN = 2.0
+"""Nats per token of SFT, above which a model of any size writes broken words."""
 BY_LOSS = ("sft", "reward", "dpo", "kto")
 
 
@@ -30,7 +32,7 @@ def curve_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def standstill(stage: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return a line that says that a stage trained nothing and what to raise, or None.
+    """Return a line that says that a stage trained too little and what to raise, or None.
 
     Args:
         rows: of the stage's metrics.jsonl, in order.
@@ -53,7 +55,7 @@ def standstill(stage: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
             unit=say("iterations") if stage == "ppo" else say("optimiser steps"),
         )
     if end <= (1 - FALL) * start:
-        return None
+        return _unlearnt(start, end, last) if stage == "sft" and end > BROKEN else None
     return say(
         "{stage} did not move: {last} optimiser steps, loss {start:.3g} → {end:.3g}; raise "
         "{stage}.trainer.num_train_epochs (or max_steps), then {stage}.trainer.learning_rate",
@@ -61,6 +63,18 @@ def standstill(stage: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
         last=last,
         start=start,
         end=end,
+    )
+
+
+def _unlearnt(start: float, end: float, last: int) -> str:
+    return say(
+        "sft has not learnt its rows yet: loss {start:.3g} → {end:.3g} nats per token in {last} "
+        "optimiser steps, and answers are broken above {bound:g}; raise "
+        "sft.trainer.num_train_epochs, then sft.trainer.learning_rate",
+        start=start,
+        end=end,
+        last=last,
+        bound=BROKEN,
     )
 
 

@@ -20,6 +20,16 @@ def test_a_loss_that_fell_by_more_than_a_twentieth_is_not_told(stage):
     assert standstill(stage, curve(stage, [1.0, 0.96])) is not None
 
 
+def test_sft_that_ends_with_broken_words_is_told_although_its_loss_fell():
+    assert standstill("sft", curve("sft", [7.03, 5.0, 3.5, 2.63])) == (
+        "sft has not learnt its rows yet: loss 7.03 → 2.63 nats per token in 16 optimiser steps, "
+        "and answers are broken above 2; raise sft.trainer.num_train_epochs, then "
+        "sft.trainer.learning_rate"
+    )
+    assert standstill("sft", curve("sft", [7.03, 5.0, 3.5, 1.9])) is None
+    assert standstill("dpo", curve("dpo", [7.03, 5.0, 3.5, 2.63])) is None
+
+
 def test_one_lucky_batch_at_an_end_is_not_the_curve():
     values = [2.0] * 9 + [1.0]
     assert standstill("sft", curve("sft", values)) is None  # (2 + 1) / 2 = 1.5 of 2
