@@ -60,3 +60,22 @@ def test_the_dead_the_survivor_and_the_one_that_cannot_run_are_told_apart():
     assert fates == ["killed", "SURVIVED", "DID NOT RUN", *["killed"] * 4]
     assert "+ loss = masked_mean(" in done.stdout
     assert "\n5 / 7 mutants killed" in done.stdout
+
+
+TIMED = """
+import sys
+from tests.mutants import engine
+engine.LIMIT = 3
+engine.warm_up()
+print(*(engine.verdict([test]) for test in sys.argv[1:]))
+"""
+
+
+def test_computing_counts_and_not_the_time_that_passes(tmp_path):
+    """Neighbours on a busy machine are no fault of a test's; a test that never ends is."""
+    tests = [tmp_path / "test_waits.py", tmp_path / "test_spins.py"]
+    for test, body in zip(tests, ("import time; time.sleep(4)", "while True: pass"), strict=True):
+        test.write_text(f"def test_it():\n    {body}\n", encoding="utf-8")
+    command = [sys.executable, "-c", TIMED, *map(str, tests)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "0 None\n", done.stdout + done.stderr
