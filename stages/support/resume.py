@@ -8,7 +8,8 @@ transformers leaves out:
 - what was added up since the last log, so that the curve is the same too;
 - the generators at the beginning of the epoch: its batches are drawn from them, and could not be
   skipped if they were drawn anew;
-- what TRL's trainers count, and the answers of a rollout that are not trained on yet.
+- what TRL's trainers count, and the answers of a rollout that are not trained on yet;
+- a generator that a sampler has of its own, and a reference that follows the policy.
 
 At the last step the trained weights alone are saved: a run that is broken off before they are
 published has nothing left to train.
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -48,6 +49,13 @@ def resumable(trainer_class: type[Any]) -> type[Any]:
         """The metrics of the last log, kept up to date by another callback."""
         saved: dict[str, Any] | None = None
         epoch_generators: dict[str, Any] | None = None
+        sampling: torch.Generator | None = None
+        """The sampler's own, where it goes on from one epoch to the next."""
+
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+            sampler = super()._get_train_sampler(*args, **kwargs)
+            self.sampling = getattr(sampler, "generator", None)
+            return sampler
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             state = self.state
@@ -56,7 +64,7 @@ def resumable(trainer_class: type[Any]) -> type[Any]:
 
         def _load_from_checkpoint(self, folder: str, model: Any = None) -> None:
             assert self.saved is not None
-            restore_weights(self.model, self.saved)
+            restore_weights(self, self.saved)
 
         def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
             if self.saved is not None:
@@ -65,7 +73,7 @@ def resumable(trainer_class: type[Any]) -> type[Any]:
 
         def _load_rng_state(self, checkpoint: str | None) -> None:
             if self.saved is not None:
-                restore_generators(self.saved["generators"])
+                restore_generators(self.saved["generators"], self.sampling)
 
     return ResumableTrainer
 
@@ -84,8 +92,9 @@ class Resume(TrainerCallback):
         trainer, saved = self.trainer, self.trainer.saved
         if saved is not None and state.global_step == saved["trainer"]["global_step"]:
             within = state.epoch != int(state.epoch)
-            restore_generators(saved["epoch_generators" if within else "generators"])
-        trainer.epoch_generators = generators()
+            states = saved["epoch_generators" if within else "generators"]
+            restore_generators(states, trainer.sampling)
+        trainer.epoch_generators = generators(trainer.sampling)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self.trainer.saved = None  # all of it has been put back, and it is as large as the weights
@@ -111,7 +120,7 @@ def train(trainer: Any, checkpoints: Checkpoints | None, latest: dict[str, float
         saved = unpack(found.values["tree"], found.tensors)
         latest |= saved["latest"]
         if "optimizer" not in saved:
-            restore_weights(trainer.model, saved)
+            restore_weights(trainer, saved)
             trainer.state.global_step = saved["trainer"]["global_step"]
             return
         trainer.saved, folder = saved, Path(trainer.args.output_dir) / "resumed"
@@ -131,7 +140,7 @@ def capture(trainer: Any) -> Saved:
     """All that the next step depends on. The weights are the live ones, not copies."""
     state = dataclasses.asdict(dataclasses.replace(trainer.state, stateful_callbacks={}))
     tree: dict[str, Any] = {
-        "weights": {n: p for n, p in trainer.model.named_parameters() if p.requires_grad},
+        "weights": weights_of(trainer),
         "trainer": state,
         "latest": trainer.latest,
     }
@@ -139,7 +148,7 @@ def capture(trainer: Any) -> Saved:
         tree |= {
             "optimizer": trainer.optimizer.state_dict(),
             "scheduler": trainer.lr_scheduler.state_dict(),
-            "generators": generators(),
+            "generators": generators(trainer.sampling),
             "epoch_generators": trainer.epoch_generators,
             "counts": {n: getattr(trainer, n) for n in COUNTED if hasattr(trainer, n)},
             "metrics": dict(trainer._metrics["train"]),
@@ -148,11 +157,19 @@ def capture(trainer: Any) -> Saved:
     return Saved(tensors, {"tree": pack(tree, tensors)})
 
 
-def restore_weights(model: nn.Module, saved: dict[str, Any]) -> None:
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert trained.keys() == saved["weights"].keys(), "weights of another model"
+def weights_of(trainer: Any) -> dict[str, Tensor]:
+    """All weights that a step may change, by name."""
+    weights = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    if getattr(trainer.args, "sync_ref_model", False):
+        weights |= {f"reference/{n}": p for n, p in trainer.ref_model.named_parameters()}
+    return weights
+
+
+def restore_weights(trainer: Any, saved: dict[str, Any]) -> None:
+    weights = weights_of(trainer)
+    assert weights.keys() == saved["weights"].keys(), "weights of another model"
     with torch.no_grad():
-        for name, parameter in trained.items():
+        for name, parameter in weights.items():
             parameter.copy_(saved["weights"][name])
 
 
@@ -162,23 +179,26 @@ def restore_counts(trainer: Any, saved: dict[str, Any]) -> None:
     trainer._metrics["train"] = defaultdict(list, saved["metrics"])
 
 
-def generators() -> dict[str, Any]:
-    """The states of all global generators: libraries draw from any of them."""
+def generators(sampling: torch.Generator | None = None) -> dict[str, Any]:
+    """The states of all global generators, from any of which libraries draw, and a sampler's."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "sampling": None if sampling is None else sampling.get_state(),
     }
 
 
-def restore_generators(states: dict[str, Any]) -> None:
+def restore_generators(states: dict[str, Any], sampling: torch.Generator | None) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])
+    if sampling is not None:
+        sampling.set_state(states["sampling"])
 
 
 # ------------------------------------------------------------------------------- trees of tensors
