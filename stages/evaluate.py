@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from align.config import DataSource, Recipe
 from align.config.methods import ALIGNED, BEST_OF_N, POLICIES
 from align.messages import doing, say, visible
+from align.runs.checkpoints import Saved
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from align.runs.threads import set_threads
@@ -204,7 +205,7 @@ def _part(context: StageContext, name: str, make: Callable[[], Any], *, of: Coll
 
     if context.checkpoints is None:
         return make()
-    return context.checkpoints.part(name, make, decides=decides)
+    return context.checkpoints.part(name, lambda: Saved({}, make()), decides=decides).values
 
 
 def _load(context: StageContext, name: str) -> Any:

@@ -49,7 +49,8 @@ def run(context: StageContext) -> StageResult:
     from align.models import load as models
     from align.scoring import text_scorer
     from stages.support import trl as support
-    from stages.support.training import TrainingSetup, encode_pairs
+    from stages.support.encoded import encode_pairs
+    from stages.support.training import TrainingSetup
 
     # 2. Encode.
     setup = TrainingSetup.of(context, "reward")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from align.config import DataSource, Recipe
 from align.data import load_instructions
-from align.messages import counted, doing, say, tell
+from align.messages import doing, say, tell
 from align.runs.contract import Stage, StageContext, StageResult
 from align.runs.runner import main
 from stages.support.libraries import load_libraries
@@ -31,7 +31,8 @@ def run(context: StageContext) -> StageResult:
     from align.data import chat
     from align.sampling.self_check import check_fit, check_sampler
     from stages.support import trl as support
-    from stages.support.compact_head import IGNORED, score_labels_only
+    from stages.support.compact_head import score_labels_only
+    from stages.support.encoded import encode_answers
     from stages.support.training import TrainingSetup
 
     # 2. Check the model: what is wrong with it is told before anything is trained.
@@ -43,22 +44,8 @@ def run(context: StageContext) -> StageResult:
         check_sampler(model)
 
     # 3. Encode: every answer counts once, the prompt never.
-    encoded = [
-        pair
-        for row in counted(rows, say("encoding"))
-        for pair in chat.encode_answers(setup.tokenizer, row.messages)
-    ]
-    kept = setup.within(encoded, lambda pair: len(pair[0]), "instructions")
-    examples = [
-        {
-            "input_ids": ids,
-            "labels": [
-                token if counts else IGNORED for token, counts in zip(ids, mask, strict=True)
-            ],
-            "length": len(ids),
-        }
-        for ids, mask in kept
-    ]
+    encoded = encode_answers(setup, rows)
+    examples = setup.within(encoded, lambda row: row["length"], "instructions")
 
     # 4. Train and publish.
     packing = bool(context.recipe.sft.trainer.get("packing"))
@@ -71,7 +58,7 @@ def run(context: StageContext) -> StageResult:
     metrics = support.fit(trainer, setup)
     setup.publish(trainer.model)
     metrics["sft/data/rows"] = len(rows)
-    metrics["sft/data/too_long"] = len(encoded) - len(kept)
+    metrics["sft/data/too_long"] = len(encoded) - len(examples)
     return StageResult(metrics, setup.handoff(instructions=[row.messages for row in rows]))
 
 

@@ -61,13 +61,25 @@ def response_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], response: str
 ) -> Ids:
     """Encode the assistant's answer to `prompt`, from its first token through the stop token."""
-    return _prompt_and_response(tokenizer, prompt, response)[1]
+    return prompt_and_responses(tokenizer, prompt, response)[1]
 
 
-def _prompt_and_response(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], response: str
-) -> tuple[Ids, Ids]:
-    before = render(tokenizer, messages, generation_prompt=True)
+def prompt_and_responses(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], *responses: str
+) -> list[Ids]:
+    """Encode a prompt and, as `response_ids` does, each answer to it; the prompt once."""
+    before = render(tokenizer, prompt, generation_prompt=True)
+    ids = encode_text(tokenizer, before)
+    return [ids, *(_response(tokenizer, prompt, before, ids, said) for said in responses)]
+
+
+def _response(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    before: Rendered,
+    prompt: Ids,
+    response: str,
+) -> Ids:
     answered = [*messages, {"role": "assistant", "content": response}]
     whole = render(tokenizer, answered, generation_prompt=False)
     border = len(before.text)
@@ -80,14 +92,14 @@ def _prompt_and_response(
             prompt=before.text[-60:],
             whole=whole.text[max(0, border - 60) : border + 20],
         )
-    prompt, ids = encode_text(tokenizer, before), encode_text(tokenizer, whole)
+    ids = encode_text(tokenizer, whole)
     if ids[: len(prompt)] == prompt:
         ids = ids[len(prompt) :]
     else:
         rest = Rendered(whole.text[border:], whole.literals)
         ids = encode_text(tokenizer, rest, continues=True)
     stop = stop_id(tokenizer)
-    return prompt, ids[: ids.index(stop) + 1] if stop in ids else [*ids, stop]
+    return ids[: ids.index(stop) + 1] if stop in ids else [*ids, stop]
 
 
 def encode(
@@ -101,7 +113,7 @@ def encode(
             counts only if the conversation up to it is encoded as it would be for sampling (some
             templates, such as Qwen3's, rewrite past answers); `encode_answers` covers those too.
     """
-    before, answer = _prompt_and_response(tokenizer, messages[:-1], messages[-1]["content"])
+    before, answer = prompt_and_responses(tokenizer, messages[:-1], messages[-1]["content"])
     ids = before + answer
     mask = [False] * len(before) + [True] * len(answer)
     stop = stop_id(tokenizer)
@@ -139,7 +151,7 @@ def encode_answers(
     sequences = []
     for turn in answers:
         content = messages[turn]["content"]
-        before, answer = _prompt_and_response(tokenizer, messages[:turn], content)
+        before, answer = prompt_and_responses(tokenizer, messages[:turn], content)
         sequences.append((before + answer, [False] * len(before) + [True] * len(answer)))
     return sequences
 

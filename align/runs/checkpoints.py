@@ -46,10 +46,11 @@ TENSORS, VALUES, ATTEMPT = "state.safetensors", "state.json", "attempt.json"
 
 
 class Saved(NamedTuple):
-    """A state, written down. `values` must be JSON."""
+    """A state, written down."""
 
     tensors: dict[str, Tensor]
-    values: dict[str, Any]
+    values: Any
+    """JSON."""
 
 
 class Checkpoints:
@@ -135,23 +136,32 @@ class Checkpoints:
         return None
 
     def part(
-        self, name: str, make: Callable[[], Any], *, decides: Callable[[str], bool] = lambda _: True
-    ) -> Any:
+        self,
+        name: str,
+        make: Callable[[], Saved],
+        *,
+        decides: Callable[[str], bool] = lambda _: True,
+        made_from: dict[str, Any] | None = None,
+        exact: bool = False,
+    ) -> Saved:
         """Return a part of the result: made once, and kept until the stage has published.
 
         Args:
-            make: makes it, as JSON.
             decides: whether an input of the stage, by its name, decides this part.
+            made_from: what else decides it.
+            exact: it is the same on every computer.
         """
         target = self._folder / f"{self._stage}-{name.replace(' ', '-')}"
         inputs = {key: value for key, value in self._inputs.items() if decides(key)}
+        inputs |= made_from or {}
         kept = self._verified(target, None) if exists(target) else None
         if kept is not None and kept.fingerprint == fingerprint(inputs):
             self._say(say("{name}: kept from before", name=name))
-            self._compare(kept)
-            return json.loads((target / VALUES).read_text(encoding="utf-8"))
+            if not exact:
+                self._compare(kept)
+            return _load(target)
         made = make()
-        self._publish(target, Saved({}, made), inputs)
+        self._publish(target, made, inputs)
         return made
 
     @property
@@ -187,15 +197,11 @@ class Checkpoints:
         return manifest
 
     def _read(self, path: Path, line: str) -> Saved:
-        from safetensors.torch import load_file
-
-        # Cloned: the file's own memory is neither aligned nor ours once the file is gone.
-        tensors = {name: tensor.clone() for name, tensor in load_file(path / TENSORS).items()}
-        values = json.loads((path / VALUES).read_text(encoding="utf-8"))
+        saved = _load(path)
         if self._curve is not None:
             shutil.copyfile(path / self._curve.name, self._curve)
         self._say(line)
-        return Saved(tensors, values)
+        return saved
 
     def due(self, step: int, total: int) -> bool:
         """Whether a step is to be saved: every n-th, after so many minutes, the last, at a stop."""
@@ -277,6 +283,14 @@ def forget(run_dir: Path, stage: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # not there, or another stage's are in it
         folder.parent.rmdir()
+
+
+def _load(path: Path) -> Saved:
+    from safetensors.torch import load_file
+
+    # Cloned: the file's own memory is neither aligned nor ours once the file is gone.
+    tensors = {name: tensor.clone() for name, tensor in load_file(path / TENSORS).items()}
+    return Saved(tensors, json.loads((path / VALUES).read_text(encoding="utf-8")))
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -27,8 +27,9 @@ def run(context: StageContext) -> StageResult:
 
     from stages.support import trl as support
     from stages.support.compact_head import score_labels_only
+    from stages.support.encoded import encode_pairs
     from stages.support.preferences import policy_and_reference, published, rewards_are_zero
-    from stages.support.training import TrainingSetup, encode_pairs
+    from stages.support.training import TrainingSetup
 
     class EncodedDPOTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:

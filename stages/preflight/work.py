@@ -74,15 +74,10 @@ def _lengths(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Any]) -> Lengths
     some = spread(rows, MEASURED)
     prompt, whole, both = [], [], []
     for row in some:
-        prompt.append(len(chat.prompt_ids(tokenizer, row.prompt)))
-        answers = []
-        if hasattr(row, "chosen"):
-            answers = [
-                len(chat.response_ids(tokenizer, row.prompt, text))
-                for text in (row.chosen, row.rejected)
-            ]
-        elif row.messages[-1]["role"] == "assistant":
-            answers = [len(chat.encode(tokenizer, row.messages)[0]) - prompt[-1]]
+        said = [message["content"] for message in getattr(row, "messages", ())[len(row.prompt) :]]
+        texts = (row.chosen, row.rejected) if hasattr(row, "chosen") else said
+        first, *answers = map(len, chat.prompt_and_responses(tokenizer, row.prompt, *texts))
+        prompt.append(first)
         whole.append(prompt[-1] + max(answers, default=0))
         both.append(max(1, len(answers)) * prompt[-1] + sum(answers))
     return Lengths(len(rows), prompt, whole, both, every=len(some) == len(rows))

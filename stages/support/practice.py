@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from align.data import EncodedPrompt, Prompt, chat
+from align.data import EncodedPrompt, Prompt
 from align.ppo.probe import hold_back
+from stages.support.encoded import encode_prompts
 from stages.support.reward_setup import RewardSetup
 from stages.support.training import TrainingSetup
 
@@ -14,6 +15,6 @@ def to_practise(
     """The prompts that leave room for an answer, encoded, and those that are held back."""
     config = setup.context.recipe.ppo
     rows, held = hold_back(reward.rows, config.probe_prompts)
-    encoded = chat.encode_prompts(setup.tokenizer, rows)
+    encoded = encode_prompts(setup, rows)
     room = config.max_new_tokens
     return setup.within(encoded, lambda prompt: len(prompt.ids), "prompts", room=room), held

@@ -16,9 +16,9 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from align.config import BaselineSection, LoraSection, PPOConfig, TrainerSection
-from align.data import Preference, chat
+from align.data import chat
 from align.data.templates import control_ids
-from align.messages import counted, doing, say, tell
+from align.messages import doing, say, tell
 from align.messages.errors import ConfigError
 from align.models import load as models
 from align.models import publish, quantized
@@ -246,25 +246,3 @@ class TrainingSetup:
             "chosen": self.chosen,
             "splits": {name: value_hash(rows) for name, rows in splits.items()},
         }
-
-
-def encode_pairs(
-    setup: TrainingSetup, pairs: Sequence[Preference], name: str
-) -> tuple[list[Preference], list[dict[str, Any]]]:
-    """Encode preference pairs that fit: the prompt, and each answer through its stop token.
-
-    Returns:
-        The pairs kept, and for each `prompt_ids`, `chosen_ids`, `rejected_ids` and `length`.
-    """
-    tokenizer = setup.tokenizer
-    chat.check_rows(tokenizer, pairs)
-    encoded: list[tuple[Preference, dict[str, Any]]] = []
-    for pair in counted(pairs, say("encoding")):
-        prompt = chat.prompt_ids(tokenizer, pair.prompt)
-        chosen = chat.response_ids(tokenizer, pair.prompt, pair.chosen)
-        rejected = chat.response_ids(tokenizer, pair.prompt, pair.rejected)
-        length = len(prompt) + max(len(chosen), len(rejected))
-        ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
-        encoded.append((pair, ids | {"length": length}))
-    kept = setup.within(encoded, lambda both: both[1]["length"], name)
-    return [pair for pair, _ in kept], [ids for _, ids in kept]

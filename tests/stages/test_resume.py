@@ -58,6 +58,7 @@ def test_a_stop_signal_saves_the_iteration_and_the_same_command_goes_on(
     assert not (attempt.run_dir / "ppo").exists()
     got, out, err = attempt()
     assert (got, err) == (0, "")
+    assert "ppo      encoded prompts: kept from before\n" in out
     assert f"ppo      resumes at 2/{STEPS} from a checkpoint\n" in out
     assert to_the_whole(world, attempt) == []
     assert [row["step"] for row in curve(world, "ppo", attempt.run_dir.name)] == [1, 2, 3, 4]

@@ -52,6 +52,9 @@ def left_over(world, name):
     return [name for name in left if name.startswith(".tmp-") or name == ".checkpoints"]
 
 
+READS = {"sft": "instructions", "rloo": "prompts", "grpo": "prompts"}
+
+
 def lora(stage):
     return (
         f"lora={json.dumps(LORA)}"
@@ -74,7 +77,36 @@ def test_a_stopped_stage_goes_on_to_the_same_weights_and_curve(
         assert stopped(monkeypatch, world, stage, name, steps, *items) == 143
         assert f"saved at {reached}/" in capsys.readouterr().out
     assert run(world, stage, name, *items) == 0
-    assert f"{stage:<9}resumes at step 5 from a checkpoint" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{stage:<9}encoded {READS.get(stage, 'preferences')}: kept from before\n" in out
+    assert f"{stage:<9}resumes at step 5 from a checkpoint" in out
+    assert differences(world, stage, name, whole) == left_over(world, name) == []
+
+
+SECOND_PASS = [
+    "data.prompts.max_rows=2",
+    "ppo.minibatches=1",
+    "ppo.epochs=1",
+    "trainer.max_steps=7",
+]
+FOLLOWING = ["trainer.sync_ref_model=true", "trainer.ref_model_sync_steps=2"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "step", "items"),
+    [
+        ("rloo", 4, SECOND_PASS),  # TRL's sampler draws each pass with a generator of its own
+        ("grpo", 4, SECOND_PASS),
+        ("grpo", 5, FOLLOWING),  # the reference is trained weights mixed in
+        ("dpo", 3, FOLLOWING),
+        ("kto", 3, FOLLOWING),
+    ],
+)
+def test_what_a_trainer_keeps_to_itself_goes_on_too(world, monkeypatch, stage, step, items):
+    whole, name = f"{stage}-keeps-{len(items)}", f"{stage}-keeps-{len(items)}-stopped"
+    assert run(world, stage, whole, *items) == 0
+    assert stopped(monkeypatch, world, stage, name, step, *items) == 143
+    assert run(world, stage, name, *items) == 0
     assert differences(world, stage, name, whole) == left_over(world, name) == []
 
 

@@ -72,23 +72,24 @@ def test_a_part_is_made_once_as_long_as_what_decides_it_stays(made, tmp_path, ca
 
     def part(inputs):
         return made(inputs).part(
-            "answers of sft", lambda: {"n": next(numbers)}, decides=lambda key: key != "seed"
+            "answers of sft", lambda: Saved({}, next(numbers)), decides=lambda key: key != "seed"
         )
 
-    assert [part(INPUTS), part(INPUTS), part(INPUTS | {"seed": 1})] == [{"n": 0}] * 3
+    assert [part(INPUTS).values for _ in "ab"] == [0, 0]
+    assert part(INPUTS | {"seed": 1}).values == 0
     assert capsys.readouterr().out == "ppo      answers of sft: kept from before\n" * 2
     other = INPUTS | {"ppo.kl_coef": 0.1}
-    assert [part(other), part(other), part(INPUTS)] == [{"n": 1}, {"n": 1}, {"n": 2}]
+    assert [part(inputs).values for inputs in (other, other, INPUTS)] == [1, 1, 2]
     names = {path.name for path in (tmp_path / ".checkpoints" / "ppo").iterdir()}
     assert names == {"attempt.json", "ppo-answers-of-sft"}
 
 
 def test_a_damaged_part_is_put_aside_and_made_anew(made, tmp_path, capsys):
-    made().part("answers", lambda: [1.5])
+    made().part("answers", lambda: Saved({}, [1.5]))
     flip(tmp_path / ".checkpoints" / "ppo" / "ppo-answers" / "state.json")
-    assert made().part("answers", lambda: [2.5]) == [2.5]
+    assert made().part("answers", lambda: Saved({}, [2.5])).values == [2.5]
     assert capsys.readouterr().out.endswith(f"moved to {tmp_path}/quarantine/ppo-answers-1\n")
-    assert made().part("answers", lambda: [3.5]) == [2.5]
+    assert made().part("answers", lambda: Saved({}, [3.5])).values == [2.5]
 
 
 AVX2, AVX512, GPU = "cpu, AVX2, AMD", "cpu, AVX512, Intel", "cuda (H100)"
@@ -113,6 +114,14 @@ def test_where_the_last_bits_may_differ_it_says_so_and_records_both(made, capsys
     third = made(computer=lambda: GPU)
     third.latest(28)
     assert third.computers == list(dict.fromkeys([*computers, GPU]))
+
+
+def test_a_part_that_is_the_same_on_every_computer_says_nothing_of_bits(made, capsys):
+    for name in (AVX2, AVX512):
+        checkpoints = made(computer=lambda name=name: name)
+        assert checkpoints.part("ids", lambda: Saved({}, [7]), exact=True).values == [7]
+    assert capsys.readouterr().out == "ppo      ids: kept from before\n"
+    assert checkpoints.computers == [AVX512]
 
 
 def truncate(path):
