@@ -116,6 +116,14 @@ def test_where_the_last_bits_may_differ_it_says_so_and_records_both(made, capsys
     assert third.computers == list(dict.fromkeys([*computers, GPU]))
 
 
+def test_a_part_is_made_anew_from_anything_else(made):
+    parts = [
+        made().part("ids", lambda n=n: Saved({}, n), made_from={"rows": rows}).values
+        for n, rows in enumerate("aab")
+    ]
+    assert parts == [0, 0, 2]
+
+
 def test_a_part_that_is_the_same_on_every_computer_says_nothing_of_bits(made, capsys):
     for name in (AVX2, AVX512):
         checkpoints = made(computer=lambda name=name: name)
