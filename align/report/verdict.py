@@ -176,8 +176,7 @@ def _elsewhere(policies: dict[str, Any], trained: list[str], judge: str) -> str:
                 "Training has seen the templates of all these prompts; new ones are not tried."
             )
         return say(
-            "New wordings cannot be told apart: the prompts do not say `seen: true` or "
-            "`seen: false`."
+            "New wordings cannot be told apart: the prompts do not say whether they were seen."
         )
     if not trained:
         return say("On templates that no training split had, there is nothing to compare.")
