@@ -18,12 +18,7 @@ def test_every_dependency_is_pinned_by_the_constraints():
     wanted = re.findall(r'"([A-Za-z][\w-]*)(?:>=[\d.]+[^"]*)?",?', text.split("[tool.")[0])
     names = [n.lower() for n in wanted if f'"{n}>=' in text or n == "types-PyYAML"]
     assert len(names) > 15
-    beside = [
-        "mkdocs",
-        "mkdocs-material",
-        "bitsandbytes",
-        "vllm",
-    ]  # extras that set-up does not install
+    beside = ["mkdocs", "mkdocs-material", "vllm"]  # of extras that set-up does not install
     assert [name for name in names if name not in pins] == beside
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.align.models.test_quantized import MISSING
 from tests.stages.world import LORA, World, rows, weights
 
-pytest.importorskip("bitsandbytes")
+pytest.importorskip("bitsandbytes", reason=MISSING)
 
 NAMES = ("sft", "reward", "dpo", "kto", "ppo")
 

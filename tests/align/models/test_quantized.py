@@ -15,7 +15,8 @@ from tests import tiny, tiny_roles
 
 CPU = torch.device("cpu")
 INSTALLED = importlib.util.find_spec("bitsandbytes") is not None
-needs_bitsandbytes = pytest.mark.skipif(not INSTALLED, reason="bitsandbytes is not installed")
+MISSING = "bitsandbytes is missing: pip install -c constraints.txt -e '.[4bit]' (43 MB); CI does"
+needs_bitsandbytes = pytest.mark.skipif(not INSTALLED, reason=MISSING)
 
 
 def llama():
