@@ -21,8 +21,7 @@ from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput
 
-IGNORED = -100
-"""Label of a token that carries no loss (PyTorch's ignore_index)."""
+from stages.support.encoded import IGNORED
 
 
 def score_labels_only(trainer: Any, *, outputs: Sequence[str]) -> None:

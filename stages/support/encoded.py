@@ -21,8 +21,10 @@ from align.messages import counted, say
 from align.runs.checkpoints import Saved
 from align.runs.contract import StageContext
 from align.runs.hashing import value_hash
-from stages.support.compact_head import IGNORED
 from stages.support.training import TrainingSetup
+
+IGNORED = -100
+"""Label of a token that carries no loss (PyTorch's ignore_index)."""
 
 Columns = dict[str, list[int]]
 """What a row becomes, by the names that its trainer reads."""

@@ -56,4 +56,5 @@ def test_weights_that_are_not_finite_after_the_last_step_end_in_one_line(world, 
     assert "is not finite after step 1, so it is neither published nor saved; lower the l" in err
     run_dir = world.folder / "runs" / run
     assert not (run_dir / name).exists()
-    assert not list(run_dir.rglob("*.safetensors"))
+    kept = [path.parent.name for path in run_dir.rglob("*.safetensors")]
+    assert all(name.rpartition("-")[0].endswith("-encoded") for name in kept)  # rows, no weights

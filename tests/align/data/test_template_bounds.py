@@ -49,7 +49,7 @@ HOSTILE = {
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """The same bounds, with less patience."""
-    monkeypatch.setattr(rendering, "_WATCH", limits.Watch(0.15))
+    monkeypatch.setattr(rendering, "_WATCH", limits.Watch(0.3))
     monkeypatch.setattr(rendering, "_TRIED_OUT", {})
     monkeypatch.setattr(limits, "MEMORY", 1 << 27)
 
