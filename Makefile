@@ -23,13 +23,12 @@ known := RECIPE RUN SET PYTHON TORCH_INDEX \
   $(if $(filter bench-ppo,$(MAKECMDGOALS)),QUICK THREADS CASES)
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 unknown := $(firstword $(filter-out $(known),$(given)))
-nearest := import difflib, os, sys; name, *known = sys.argv[1:]; \
+nearest := import difflib, runpy, sys; name, *known = sys.argv[1:]; \
   near = difflib.get_close_matches(name.upper(), known, 1, 0.7); known = chr(32).join(known); \
-  asked = map(os.environ.get, ("ALIGN_LANG", "LC_ALL", "LC_MESSAGES", "LANG")); \
-  korean = next(filter(None, asked), "").lower().startswith("ko"); \
+  language = runpy.run_path("align/messages/language.py")["language"](); \
   said, did, kept = ( \
     ("오류: {}=: 그런 변수가 없습니다.", "{}=을(를) 쓰려고 했습니까?", \
-     "쓸 수 있는 것: {}. 레시피의 설정은 SET=\"{}=값\"으로 지정하십시오") if korean else \
+     "쓸 수 있는 것: {}. 레시피의 설정은 SET=\"{}=값\"으로 지정하십시오") if language == "ko" else \
     ("error: {}=: unknown variable;", "did you mean {}=?", \
      "known: {}; a setting of the recipe is given as SET=\"{}=VALUE\"")); \
   print(said.format(name), did.format(near[0]) if near else kept.format(known, name))

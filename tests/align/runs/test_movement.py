@@ -23,7 +23,7 @@ def test_a_loss_that_fell_by_more_than_a_twentieth_is_not_told(stage):
 def test_sft_that_ends_with_broken_words_is_told_although_its_loss_fell():
     assert standstill("sft", curve("sft", [7.03, 5.0, 3.5, 2.63])) == (
         "sft has not learnt its rows yet: loss 7.03 → 2.63 nats per token in 16 optimiser steps, "
-        "and answers are broken above 2; raise sft.trainer.num_train_epochs, then "
+        "and answers may be broken above 2; raise sft.trainer.num_train_epochs, then "
         "sft.trainer.learning_rate"
     )
     assert standstill("sft", curve("sft", [7.03, 5.0, 3.5, 1.9])) is None
