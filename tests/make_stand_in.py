@@ -36,8 +36,9 @@ def lay_out(folder):
     """Make a project in a folder, everything a minute old, set up already; return the folder."""
     (folder / ".venv" / "bin").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
-    (folder / "align" / "config").mkdir(parents=True)
-    shutil.copy(ROOT / "align" / "config" / "methods.py", folder / "align" / "config")
+    for read in ("align/config/methods.py", "align/messages/language.py"):
+        (folder / read).parent.mkdir(parents=True)
+        shutil.copy(ROOT / read, folder / read)
     for name in ("pyproject.toml", "constraints.txt"):
         (folder / name).touch()
     python = folder / ".venv" / "bin" / "python"
